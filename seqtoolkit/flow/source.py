@@ -1,0 +1,111 @@
+"""Source: a counter-seeded stream of examples, as a torchdata node that resumes exactly."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torchdata.nodes import BaseNode
+
+from seqtoolkit.flow.spec import Record
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[str, ...] = ("train", "valid", "test")
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Ragged(NamedTuple):
+    """Rows of different lengths, laid end to end: `values` [sum of lengths], `lengths` [rows]."""
+
+    values: np.ndarray
+    lengths: np.ndarray
+
+    def rows(self) -> list[np.ndarray]:
+        """The rows, one array each."""
+        return np.split(self.values, np.cumsum(self.lengths)[:-1])
+
+
+Block = dict[str, Any]
+"""Some examples, made in one piece: each field an array or tensor with the examples on its first axis, or Ragged."""
+
+
+class Sample(NamedTuple):
+    """One example as a person reads it."""
+
+    question: str
+    expected: str
+    answer: str
+
+
+class Source(BaseNode[Block], ABC):
+    """A stream whose example at index i is a pure function of (seed, split, i).
+
+    As a torchdata node it yields blocks of `block` consecutive examples, those of one rank among `world`; its state is
+    the number of examples that all ranks together have drawn, so that a stream resumes exactly on any topology.
+    """
+
+    writes: Record
+    """The fields of a block; L and A stand for ragged axes, and the axis of examples is B."""
+
+    def __init__(self, seed: int = 0, split: Split = "train") -> None:
+        super().__init__()
+        if split not in SPLITS:
+            raise ValueError(f"split: wanted one of {', '.join(SPLITS)}, got {split!r}")
+        self.seed, self.split = seed, split
+        self.block, self.rank, self.world = 1, 0, 1
+        self.index = 0
+
+    @abstractmethod
+    def draw(self, indexes: np.ndarray) -> Block:
+        """The examples at `indexes` [n] int64, in one piece; must not depend on anything drawn before."""
+
+    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027  most streams do not listen
+        """Hear the metrics of an update, in order; a curriculum advances by them."""
+
+    def memory(self) -> dict[str, Any]:
+        """What `observe` has left behind: plain values, fresh at each call."""
+        return {}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:  # noqa: B027  most streams remember nothing
+        """Restore what `memory` returned."""
+
+    def show(self, inputs: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> Sample:
+        """One example of a batch as text: inputs [T ...], targets [U] (-100 where nothing is wanted), predictions [U]."""
+        wanted = targets != -100
+        return Sample(str(inputs.tolist()), str(targets[wanted].tolist()), str(predictions[wanted].tolist()))
+
+    def reset(self, initial_state: dict[str, Any] | None = None) -> None:
+        """Begin, or go on from a state."""
+        super().reset(initial_state)
+        self.index = 0 if initial_state is None else int(initial_state["index"])
+
+    def next(self) -> Block:
+        """The next block."""
+        start = self.index + self.rank * self.block
+        block = self.draw(np.arange(start, start + self.block, dtype=np.int64))
+        self.index += self.block * self.world
+        return block
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the stream stands."""
+        return {"index": self.index}
+
+
+def counter_bits(seed: int, split: str, indexes: np.ndarray, words: int, stream: int = 0) -> np.ndarray:
+    """Random bits that depend on nothing but (seed, split, index, stream): uint64 [len(indexes), words].
+
+    The numbers of SplitMix64 (Steele, Lea & Flood 2014) at each example's own place in a sequence keyed by the rest.
+    """
+    key = np.zeros(1, np.uint64)
+    for part in (seed, SPLITS.index(split), stream):
+        key = _mix(key + np.uint64(part % 2**64) + _GOLDEN)
+    start = _mix(key ^ _mix(indexes.astype(np.uint64) * _GOLDEN + _GOLDEN))
+    return _mix(start[:, None] + np.arange(1, words + 1, dtype=np.uint64) * _GOLDEN)
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

@@ -1,0 +1,105 @@
+"""What a plugin can bring: one hook a kind, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pluggy
+
+PROJECT = "seqtoolkit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Parts = Mapping[str, str]
+"""Names of parts, each with where it is: `{"rmc": "seqtoolkit_rmc.core:RelationalMemory"}`."""
+
+
+@hookspec
+def sources() -> Parts:  # type: ignore[empty-body]
+    """Streams of examples: subclasses of `Source`."""
+
+
+@hookspec
+def transforms() -> Parts:  # type: ignore[empty-body]
+    """Functions from a block of examples to a block of examples: subclasses of `Transform`."""
+
+
+@hookspec
+def batches() -> Parts:  # type: ignore[empty-body]
+    """Ways to make time-major batches of blocks: subclasses of `Collate`."""
+
+
+@hookspec
+def encoders() -> Parts:  # type: ignore[empty-body]
+    """What turns a batch's inputs into the vectors that a core reads: subclasses of `Encoder`."""
+
+
+@hookspec
+def cores() -> Parts:  # type: ignore[empty-body]
+    """Memory cores: subclasses of `Core`."""
+
+
+@hookspec
+def heads() -> Parts:  # type: ignore[empty-body]
+    """What turns a core's outputs into predictions: subclasses of `Head`."""
+
+
+@hookspec
+def losses() -> Parts:  # type: ignore[empty-body]
+    """What training minimises: subclasses of `Loss`."""
+
+
+@hookspec
+def metrics() -> Parts:  # type: ignore[empty-body]
+    """What evaluation reports: subclasses of `Metric`."""
+
+
+@hookspec
+def optimizers() -> Parts:  # type: ignore[empty-body]
+    """Functions from parameters to a torch optimizer."""
+
+
+@hookspec
+def schedules() -> Parts:  # type: ignore[empty-body]
+    """Functions from a step and the number of steps to a factor of the learning rate."""
+
+
+@hookspec
+def learners() -> Parts:  # type: ignore[empty-body]
+    """Ways to learn: subclasses of `Learner`."""
+
+
+@hookspec
+def trackers() -> Parts:  # type: ignore[empty-body]
+    """Where runs are recorded: subclasses of `Tracker`."""
+
+
+@hookspec
+def pipelines() -> str:  # type: ignore[empty-body]
+    """The folder of the pipelines that a plugin ships, as `package:folder`; each is found by its path in there."""
+
+
+@hookspec
+def grammars() -> str:  # type: ignore[empty-body]
+    """The folder of the `.lark` files that a plugin ships, as `package:folder`; each is found by its name."""
+
+
+@hookspec
+def run_started(run: Any) -> None:
+    """A run is about to take its first update."""
+
+
+@hookspec
+def evaluated(run: Any, step: int, metrics: Mapping[str, float]) -> None:
+    """A run has been evaluated after `step` updates."""
+
+
+@hookspec
+def checkpoint_saved(run: Any, step: int, path: str) -> None:
+    """A run has saved a checkpoint."""
+
+
+@hookspec
+def run_ended(run: Any, status: str) -> None:
+    """A run is over: status is FINISHED, FAILED or KILLED."""

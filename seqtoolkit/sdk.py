@@ -1,0 +1,52 @@
+"""The only door for plugin authors: everything that a plugin may import from the toolkit."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from seqtoolkit.host.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from seqtoolkit.flow.batch import IGNORED, Batch, Collate
+    from seqtoolkit.flow.core import Core, State, map_state, where_first
+    from seqtoolkit.flow.source import Block, Ragged, Sample, Source, Split, counter_bits
+    from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
+    from seqtoolkit.host.resource import find_grammar
+
+_HOMES = {
+    "seqtoolkit.flow.batch": ("IGNORED", "Batch", "Collate"),
+    "seqtoolkit.flow.core": ("Core", "State", "map_state", "where_first"),
+    "seqtoolkit.flow.source": ("Block", "Ragged", "Sample", "Source", "Split", "counter_bits"),
+    "seqtoolkit.flow.spec": ("Record", "Spec", "SpecError", "record", "unify"),
+    "seqtoolkit.host.resource": ("find_grammar",),
+}
+_WHERE = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "Block",
+    "Collate",
+    "Core",
+    "Ragged",
+    "Record",
+    "Sample",
+    "Source",
+    "Spec",
+    "SpecError",
+    "Split",
+    "State",
+    "counter_bits",
+    "find_grammar",
+    "hookimpl",
+    "map_state",
+    "record",
+    "unify",
+    "where_first",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name from its home on first use, so that naming a plugin costs no import of torch."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
