@@ -1,0 +1,1 @@
+"""What flows: the specs, the stages and the graph of a pipeline."""

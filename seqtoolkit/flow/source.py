@@ -61,14 +61,14 @@ class Source(BaseNode[Block], ABC):
     def draw(self, indexes: np.ndarray) -> Block:
         """The examples at `indexes` [n] int64, in one piece; must not depend on anything drawn before."""
 
-    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027  most streams do not listen
+    def observe(self, metrics: Mapping[str, float]) -> None:
         """Hear the metrics of an update, in order; a curriculum advances by them."""
 
     def memory(self) -> dict[str, Any]:
         """What `observe` has left behind: plain values, fresh at each call."""
         return {}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:  # noqa: B027  most streams remember nothing
+    def recall(self, memory: Mapping[str, Any]) -> None:
         """Restore what `memory` returned."""
 
     def show(self, inputs: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> Sample:

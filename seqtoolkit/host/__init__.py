@@ -1,0 +1,1 @@
+"""Who provides it: hooks, registry, schema, config and assembly."""

@@ -1,0 +1,1 @@
+"""What drives it: learner, loop, checkpoint and tracking."""
