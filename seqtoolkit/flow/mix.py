@@ -1,0 +1,86 @@
+"""Mix: one stream drawn from several by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+
+from seqtoolkit.flow.kind import Kind
+from seqtoolkit.flow.source import Block, Ragged, Sample, Source, Split, counter_bits
+
+_STREAM = 0x3A1C  # keeps the choice of a source apart from the numbers that sources draw themselves
+
+
+class Mix(Source):
+    """Each example comes from one of `sources`, chosen by weight and by (seed, split, index) alone.
+
+    Args:
+        sources: The streams to draw from; their fields and vocabularies have to be the same.
+        weights: How often each is drawn, relative to the others; equally often where none are given.
+    """
+
+    def __init__(
+        self,
+        sources: list[Annotated[Callable[..., Source], Kind("source")]],
+        weights: list[float] | None = None,
+        seed: int = 0,
+        split: Split = "train",
+    ) -> None:
+        super().__init__(seed, split)
+        if not sources:
+            raise ValueError("sources: wanted at least one, got none")
+        weights = [1.0] * len(sources) if weights is None else weights
+        if len(weights) != len(sources) or min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError(
+                f"weights: wanted {len(sources)} numbers of at least 0 that are not all 0, one a source, got {weights}"
+            )
+        self.sources = [make(seed=seed, split=split) for make in sources]
+        self.writes = self.sources[0].writes
+        for number, source in enumerate(self.sources[1:], 1):
+            if source.writes != self.writes:
+                fields = (f"{{{', '.join(f'{k}: {v}' for k, v in s.writes.items())}}}" for s in (self, source))
+                raise ValueError("sources.{}: wanted the fields of sources.0, {}, got {}".format(number, *fields))
+        self._ends = np.cumsum(weights) / sum(weights)
+
+    def draw(self, indexes: np.ndarray) -> Block:
+        """The examples at `indexes`, in order, each by the source that its index falls to."""
+        uniform = counter_bits(self.seed, self.split, indexes, 1, _STREAM)[:, 0] / 2.0**64
+        choice = np.minimum(np.searchsorted(self._ends, uniform, side="right"), len(self.sources) - 1)
+        chosen = [number for number in range(len(self.sources)) if (choice == number).any()]
+        blocks = [self.sources[number].draw(indexes[choice == number]) for number in chosen]
+        order = np.argsort(np.concatenate([np.flatnonzero(choice == number) for number in chosen]))
+        return {name: _join([block[name] for block in blocks], order) for name in blocks[0]}
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Every source hears every update."""
+        for source in self.sources:
+            source.observe(metrics)
+
+    def memory(self) -> dict[str, Any]:
+        """What each source remembers."""
+        return {"sources": [source.memory() for source in self.sources]}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Restore what `memory` returned."""
+        for source, each in zip(self.sources, memory["sources"], strict=True):
+            source.recall(each)
+
+    def show(self, inputs: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> Sample:
+        """As the first source shows it; all share one vocabulary."""
+        return self.sources[0].show(inputs, targets, predictions)
+
+
+def _join(parts: list[Any], order: np.ndarray) -> Any:
+    if isinstance(parts[0], Ragged):
+        values = np.concatenate([part.values for part in parts])
+        lengths = np.concatenate([part.lengths for part in parts])
+        begins = (np.cumsum(lengths) - lengths)[order]
+        ordered = lengths[order]
+        within = np.arange(len(values)) - np.repeat(np.cumsum(ordered) - ordered, ordered)
+        return Ragged(values[np.repeat(begins, ordered) + within], ordered)
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(parts)[torch.from_numpy(order)]
+    return np.concatenate(parts)[order]

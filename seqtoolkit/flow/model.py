@@ -1,0 +1,180 @@
+"""Model: encoder, core and head in one module, and how it answers."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from seqtoolkit.flow.batch import IGNORED, Batch
+from seqtoolkit.flow.core import Core, State
+from seqtoolkit.flow.spec import Spec, unify
+
+
+class Encoder(nn.Module, ABC):
+    """What turns a batch's inputs [T B ...] into the vectors [T B D] that a core reads."""
+
+    reads: str
+    writes: str
+
+
+class Embed(Encoder):
+    """A learned vector for each id.
+
+    Args:
+        size: The length of the vectors.
+        dropout: The share of each vector's numbers that training sets to 0.
+    """
+
+    reads = "i64<V>[T B]"
+
+    def __init__(self, input_spec: Spec, size: int = 64, dropout: float = 0.0) -> None:
+        super().__init__()
+        vocabulary = unify(self.reads, input_spec)["V"]
+        _at_least("size", size, 1)
+        self.table = nn.Embedding(_known(vocabulary, "the number of input ids"), size)
+        self.dropout = nn.Dropout(dropout)
+        self.writes = f"f32[T B {size}]"
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Ids [T B] to vectors [T B D]."""
+        return self.dropout(self.table(inputs))
+
+
+class Project(Encoder):
+    """A linear map of each input vector.
+
+    Args:
+        size: The length of the vectors that come out; 0 hands the inputs on as they are.
+    """
+
+    reads = "f32[T B D]"
+
+    def __init__(self, input_spec: Spec, size: int = 0) -> None:
+        super().__init__()
+        width = _known(unify(self.reads, input_spec)["D"], "the size of the inputs")
+        _at_least("size", size, 0)
+        self.map = nn.Linear(width, size) if size else nn.Identity()
+        self.writes = f"f32[T B {size or width}]"
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Vectors [T B D] to vectors [T B size]."""
+        return self.map(inputs)
+
+
+class Head(nn.Module, ABC):
+    """What turns a core's outputs [U B H] into predictions [U B C]."""
+
+    reads: str
+    writes: str
+
+
+class MLP(Head):
+    """Hidden layers with ReLU after each, then a linear map to the classes (Santoro et al. 2018, A.1 and A.2).
+
+    Args:
+        sizes: The sizes of the hidden layers; none makes the head linear.
+        dropout: The share of each hidden layer's numbers that training sets to 0.
+    """
+
+    reads = "f32[U B H]"
+
+    def __init__(
+        self,
+        input_size: int,
+        target_spec: Spec,
+        sizes: list[int] = [256, 256],  # noqa: B006  never changed; a pipeline shows it as the default
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        classes = _known(unify("i64<C>[U B]", target_spec)["C"], "the number of classes")
+        layers: list[nn.Module] = []
+        for size in sizes:
+            _at_least("sizes", size, 1)
+            layers += [nn.Linear(input_size, size), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+            input_size = size
+        self.layers = nn.Sequential(*layers, nn.Linear(input_size, classes))
+        self.writes = f"f32[U B {classes}]"
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Outputs [U B H] to logits [U B C]."""
+        return self.layers(outputs)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a model answers.
+
+    Args:
+        decoding: `parallel` gives every step of the answer the same blank input (Santoro et al. 2018, A.2);
+            `teacher_forcing` adds the previous character: the true one in training, the model's own in evaluation.
+        decoder: `shared` reads and answers with one core, as the published code does; `separate` answers with a
+            second core of the same kind, which starts from the state of the first.
+    """
+
+    decoding: Literal["parallel", "teacher_forcing"] = "parallel"
+    decoder: Literal["shared", "separate"] = "shared"
+
+
+class Model(nn.Module):
+    """Encoder, core and head; predictions are made at the last U steps, those of the answer."""
+
+    def __init__(self, encoder: Encoder, make_core: Callable[[], Core], head: Head, settings: Decoding) -> None:
+        super().__init__()
+        self.encoder, self.core, self.head = encoder, make_core(), head
+        self.decoder = make_core() if settings.decoder == "separate" else None
+        self.feedback = None
+        if settings.decoding == "teacher_forcing":
+            classes, size = Spec.parse(head.writes).axes[-1], Spec.parse(encoder.writes).axes[-1]
+            self.feedback = nn.Embedding(int(classes) + 1, int(size))  # the last id stands for the start
+
+    def forward(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
+        """Predictions [U B C] for a batch, and the last state; from the initial state where none is given."""
+        vectors = self.encoder(batch.inputs)
+        answers = len(batch.targets)
+        question = len(vectors) - answers
+        if self.feedback is not None:
+            return self._with_feedback(vectors, batch, state, question)
+        if self.decoder is None:
+            outputs, state = self.core(vectors, state, batch.first)
+            return self.head(outputs[question:]), state
+        first = batch.first
+        _, state = self.core(vectors[:question], state, None if first is None else first[:question])
+        outputs, state = self.decoder(vectors[question:], state, None if first is None else first[question:])
+        return self.head(outputs), state
+
+    def _with_feedback(self, vectors: Tensor, batch: Batch, state: State | None, question: int) -> tuple[Tensor, State]:
+        assert self.feedback is not None
+        if not question:
+            raise ValueError(
+                "decoding: teacher_forcing wants a question before the answer, got batches of answers only"
+            )
+        decoder, first = self.decoder or self.core, batch.first
+        _, state = self.core(vectors[:question], state, None if first is None else first[:question])
+        start = torch.full_like(batch.targets[:1], self.feedback.num_embeddings - 1)
+        if self.training:
+            said = torch.cat([start, batch.targets[:-1].masked_fill(batch.targets[:-1] == IGNORED, 0)])
+            outputs, state = decoder(vectors[question:] + self.feedback(said), state)
+            return self.head(outputs), state
+        predictions: list[Tensor] = []
+        said = start[0]
+        for now in vectors[question:]:
+            output, state = decoder.step(now + self.feedback(said), state)
+            predictions.append(self.head(output[None])[0])
+            said = predictions[-1].argmax(-1)
+        return torch.stack(predictions), state
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}: wanted at least {least}, got {value}")
+
+
+def _known(size: int | str, what: str) -> int:
+    if isinstance(size, str):
+        raise ValueError(f"{what} is not known here: the stage before it has to declare it")
+    return size
