@@ -15,7 +15,7 @@ def mermaid(graph: Graph) -> str:
     lines = ["flowchart TD"]
     for number, stage in enumerate(graph.stages):
         lines.append(f'    s{number}["{_title(stage)}"]')
-    for number, stage in enumerate(graph.stages[1:], 1):
+    for number in range(1, len(graph.stages)):
         for reader, fields in _sources(graph, number).items():
             lines.append(f'    s{reader} -- "{fields}" --> s{number}')
     return "\n".join(lines) + "\n"
@@ -25,10 +25,14 @@ def svg(graph: Graph) -> str:
     """The graph as an SVG picture, the stages from top to bottom and what flows between them."""
     height = 2 * _MARGIN + len(graph.stages) * (_BOX + _GAP) - _GAP
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
-        ' font-family="ui-monospace, Menlo, Consolas, monospace" font-size="13">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-        '<path d="M0 0 8 4 0 8z" fill="#555"/></marker></defs>',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
+            ' font-family="ui-monospace, Menlo, Consolas, monospace" font-size="13">'
+        ),
+        (
+            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+            '<path d="M0 0 8 4 0 8z" fill="#555"/></marker></defs>'
+        ),
         f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
     ]
     middle = _WIDTH // 2

@@ -1,0 +1,123 @@
+"""Learner: what is learned from, and the one step in which it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from seqtoolkit.flow.batch import Batch
+from seqtoolkit.flow.core import State
+from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.kind import Kind
+from seqtoolkit.flow.source import Source
+from seqtoolkit.train.optimize import Precision, Update, adam, constant
+
+MakeOptimizer = Annotated[Callable[..., Optimizer], Kind("optimizer")]
+MakeSchedule = Annotated[Callable[..., float], Kind("schedule")]
+
+
+class Learner(ABC):
+    """`for step, batch in zip(steps, learner.stream()): metrics = learner.step(batch)`."""
+
+    def __init__(self, graph: Graph, device: torch.device) -> None:
+        self.graph, self.device = graph, device
+        self.model = graph.model.to(device)
+        self._node = graph.stream(graph.source, pin=device.type == "cuda")
+        self._listens = type(graph.source).observe is not Source.observe
+
+    def stream(self) -> Iterator[Batch]:
+        """Batches without end, from where the stream stands."""
+        for batch in self._node:
+            yield batch.to(self.device)
+
+    @abstractmethod
+    def start(self, batch: Batch) -> State | None:
+        """The state in which the model begins to read a batch."""
+
+    @abstractmethod
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Learn from a batch; return what is worth knowing, each as [sum, count] or a scalar."""
+
+    def observed(self, metrics: Mapping[str, Tensor]) -> None:
+        """Tell the source of an update, if it listens: reading a number stops a GPU."""
+        if self._listens:
+            self.graph.source.observe({"loss": float(metrics["loss"])})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that moves, but for the model's weights."""
+        return {"stream": self._node.state_dict(), "source": self.graph.source.memory()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.graph.source.recall(state["source"])
+        self._node.reset(state["stream"])
+
+
+class Supervised(Learner):
+    """Each batch from a fresh state: predict, lose, update.
+
+    Args:
+        graph: What flows to the model and from it.
+        device: Where the model computes.
+        steps: How many updates there will be, for the schedule.
+        precision: At which the model computes.
+        optimizer: How a gradient becomes a step.
+        schedule: How the learning rate moves over the run.
+        clip: The greatest L2 norm of the gradient; null leaves it.
+        accumulate: In how many parts a batch goes through the model, to save memory; the update is the same.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        device: torch.device,
+        steps: int,
+        precision: Precision,
+        optimizer: MakeOptimizer = adam,
+        schedule: MakeSchedule = constant,
+        clip: float | None = None,
+        accumulate: int = 1,
+    ) -> None:
+        super().__init__(graph, device)
+        if accumulate < 1:
+            raise ValueError(f"accumulate: wanted at least 1, got {accumulate}")
+        self.accumulate = accumulate
+        make_factor = partial(schedule, steps=steps)
+        self.update = Update(self.model, optimizer(self.model.parameters()), make_factor, clip, device, precision)
+
+    def start(self, batch: Batch) -> State | None:  # noqa: ARG002  a fresh state whatever the batch
+        """A fresh state."""
+        return None
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update; returns `loss`, `gradient_norm`, `learning_rate` and the sums of each metric of the pipeline."""
+        self.model.train()
+        count, size = self.graph.loss.count(batch), -(-batch.size // self.accumulate)
+        sums: dict[str, Tensor] = {}
+        for begin in range(0, batch.size, size):
+            part = batch if size == batch.size else batch.part(begin, begin + size)
+            with self.update.autocast():
+                predictions, _ = self.model(part, self.start(part))
+                loss = self.graph.loss.total(predictions, part) / count
+            self.update.backward(loss)
+            found = {"loss": loss.detach()}
+            with torch.no_grad():
+                found |= {name: metric.measure(predictions, part) for name, metric in self.graph.metrics.items()}
+            sums = {name: sums[name] + value if name in sums else value for name, value in found.items()}
+        self.observed(sums)
+        return {**sums, **self.update.step()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that moves, but for the model's weights."""
+        return {**super().state_dict(), "update": self.update.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.update.load_state_dict(state["update"])
