@@ -30,6 +30,11 @@ class Batch:
     """[T B], bool: the steps at which a row begins anew"""
 
     @property
+    def answers(self) -> int:
+        """How many steps the answer has (U)."""
+        return len(self.targets)
+
+    @property
     def size(self) -> int:
         """How many examples (B)."""
         return self.inputs.shape[1]

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from seqtoolkit.flow.batch import IGNORED, Batch
+from seqtoolkit.flow.batch import IGNORED
 from seqtoolkit.flow.core import Core, State
 from seqtoolkit.flow.spec import Spec, unify
 
@@ -132,38 +132,52 @@ class Model(nn.Module):
             classes, size = Spec.parse(head.writes).axes[-1], Spec.parse(encoder.writes).axes[-1]
             self.feedback = nn.Embedding(int(classes) + 1, int(size))  # the last id stands for the start
 
-    def forward(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        """Predictions [U B C] for a batch, and the last state; from the initial state where none is given."""
-        vectors = self.encoder(batch.inputs)
-        answers = len(batch.targets)
-        question = len(vectors) - answers
-        if self.feedback is not None:
-            return self._with_feedback(vectors, batch, state, question)
-        if self.decoder is None:
-            outputs, state = self.core(vectors, state, batch.first)
-            return self.head(outputs[question:]), state
-        first = batch.first
-        _, state = self.core(vectors[:question], state, None if first is None else first[:question])
-        outputs, state = self.decoder(vectors[question:], state, None if first is None else first[question:])
-        return self.head(outputs), state
+    def forward(
+        self,
+        inputs: Tensor,
+        state: State | None = None,
+        first: Tensor | None = None,
+        answers: int | None = None,
+        targets: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Predictions [U B C] at the last U steps, and the last state.
 
-    def _with_feedback(self, vectors: Tensor, batch: Batch, state: State | None, question: int) -> tuple[Tensor, State]:
-        assert self.feedback is not None
-        if not question:
-            raise ValueError(
-                "decoding: teacher_forcing wants a question before the answer, got batches of answers only"
-            )
-        decoder, first = self.decoder or self.core, batch.first
-        _, state = self.core(vectors[:question], state, None if first is None else first[:question])
-        start = torch.full_like(batch.targets[:1], self.feedback.num_embeddings - 1)
+        Args:
+            inputs: What the encoder reads, [T B ...].
+            state: From where to begin; the initial state where none is given.
+            first: The steps at which a row begins anew, [T B], bool.
+            answers: U; every step where none is given.
+            targets: What is to be said [U B], read by teacher forcing in training alone.
+        """
+        vectors = self.encoder(inputs)
+        question = 0 if answers is None else len(vectors) - answers
+        if self.decoder is None and self.feedback is None:
+            outputs, state = self.core(vectors, state, first)
+            return self.head(outputs[question:]), state
+        if question < 1:
+            raise ValueError("a decoder wants a question before the answer, got batches of answers only")
+        read, answer = (None, None) if first is None else (first[:question], first[question:])
+        _, state = self.core(vectors[:question], state, read)
+        decoder = self.decoder or self.core
+        if self.feedback is None:
+            outputs, state = decoder(vectors[question:], state, answer)
+            return self.head(outputs), state
+        return self._with_feedback(decoder, self.feedback, vectors[question:], state, targets)
+
+    def _with_feedback(
+        self, decoder: Core, feedback: nn.Embedding, vectors: Tensor, state: State, targets: Tensor | None
+    ) -> tuple[Tensor, State]:
+        start = torch.full(vectors.shape[1:2], feedback.num_embeddings - 1, device=vectors.device)
         if self.training:
-            said = torch.cat([start, batch.targets[:-1].masked_fill(batch.targets[:-1] == IGNORED, 0)])
-            outputs, state = decoder(vectors[question:] + self.feedback(said), state)
+            if targets is None:
+                raise ValueError("teacher forcing wants the targets in training; call model.eval() to let it answer")
+            said = targets[:-1].masked_fill(targets[:-1] == IGNORED, 0)
+            outputs, state = decoder(vectors + feedback(torch.cat([start[None], said])), state)
             return self.head(outputs), state
         predictions: list[Tensor] = []
-        said = start[0]
-        for now in vectors[question:]:
-            output, state = decoder.step(now + self.feedback(said), state)
+        said = start
+        for now in vectors:
+            output, state = decoder.step(now + feedback(said), state)
             predictions.append(self.head(output[None])[0])
             said = predictions[-1].argmax(-1)
         return torch.stack(predictions), state

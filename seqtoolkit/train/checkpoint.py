@@ -113,7 +113,9 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, step: int, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    save_file({name: each.detach().cpu().contiguous() for name, each in weights.items()}, folder / WEIGHTS)
+    save_file(
+        {name: each.detach().to("cpu", copy=True).contiguous() for name, each in weights.items()}, folder / WEIGHTS
+    )
     torch.save(dict(state), folder / STATE)
     sums = {name: _digest(folder / name) for name in (WEIGHTS, STATE)}
     (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "step": step, "sha256": sums}, indent=1) + "\n")

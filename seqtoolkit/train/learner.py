@@ -25,6 +25,9 @@ MakeSchedule = Annotated[Callable[..., float], Kind("schedule")]
 class Learner(ABC):
     """`for step, batch in zip(steps, learner.stream()): metrics = learner.step(batch)`."""
 
+    update: Update
+    """How its gradients become steps."""
+
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self.graph, self.device = graph, device
         self.model = graph.model.to(device)
@@ -103,7 +106,7 @@ class Supervised(Learner):
         for begin in range(0, batch.size, size):
             part = batch if size == batch.size else batch.part(begin, begin + size)
             with self.update.autocast():
-                predictions, _ = self.model(part, self.start(part))
+                predictions, _ = self.model(part.inputs, self.start(part), part.first, part.answers, part.targets)
                 loss = self.graph.loss.total(predictions, part) / count
             self.update.backward(loss)
             found = {"loss": loss.detach()}

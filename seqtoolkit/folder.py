@@ -1,0 +1,103 @@
+"""Folder: where a run lives on the disk: its config, its checkpoints, its metrics, and what it is called."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
+
+CONFIG, NOTES, CHECKPOINTS = "config.yaml", "run.json", "checkpoints"
+
+
+class RunError(ValueError):
+    """A run cannot be found, or its folder cannot be used."""
+
+
+class RunFolder:
+    """One run's folder: `config.yaml` (resolved, runs again), `run.json`, `metrics.jsonl`, `checkpoints/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.config, self.checkpoints = path, path / CONFIG, path / CHECKPOINTS
+
+    @classmethod
+    def create(cls, parent: Path, name: str, resolved: Mapping[str, Any]) -> Self:
+        """A new folder inside `parent`; raises RunError where that cannot be written."""
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        path = parent / f"{stamp}-{name.replace('/', '-')}-{secrets.token_hex(2)}"
+        try:
+            path.mkdir(parents=True)
+            place = cls(path.resolve())
+            place.config.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(resolved))))
+            place.note(name=name)
+        except OSError as error:
+            raise RunError(f"runs cannot be kept in {parent}: {error.strerror}; choose another with --folder") from None
+        return place
+
+    @classmethod
+    def find(cls, run: str | Path, parent: Path) -> Self:
+        """The folder of a run named by path, folder name or id, or the beginning of one of these. Raises RunError."""
+        path = Path(run)
+        if (path / CONFIG).is_file():
+            return cls(path.resolve())
+        places = [cls(each.resolve()) for each in sorted(parent.iterdir())] if parent.is_dir() else []
+        places = [each for each in places if each.config.is_file()]
+        word = str(run)
+        for fits in (lambda name: name == word, lambda name: name.startswith(word)):
+            found = [each for each in places if any(map(fits, {each.path.name, each.run_id}))]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                names = ", ".join(each.path.name for each in found)
+                raise RunError(f"{word!r} is the beginning of {len(found)} runs: {names}")
+        recent = ", ".join(each.path.name for each in places[-3:]) or "none"
+        raise RunError(f"no run {word!r} in {parent}/; the latest there: {recent}")
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What is known of the run."""
+        try:
+            return json.loads((self.path / NOTES).read_text())
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def tracked(self) -> str | None:
+        """The tracking store's name of the run, if it has one."""
+        return self.notes.get("run_id")
+
+    @property
+    def run_id(self) -> str:
+        """The tracking store's name of the run, or else the folder's."""
+        return self.tracked or self.path.name
+
+    def note(self, **facts: Any) -> None:
+        """Remember facts of the run; None is no fact."""
+        known = {**self.notes, **{name: value for name, value in facts.items() if value is not None}}
+        draft = self.path / f".{NOTES}"
+        draft.write_text(json.dumps(known, indent=1) + "\n")
+        draft.replace(self.path / NOTES)
+
+    def checkpoint(self, name: str) -> Path:
+        """The folder of the `last`, `best` or n-th checkpoint. Raises RunError where there is none."""
+        found = Checkpoints(self.checkpoints).find(name)
+        if found is None:
+            raise RunError(f"the run in {self.path} has no checkpoint {name!r}")
+        return found
+
+    def restore(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        """Give a model the weights of a checkpoint; raises CheckpointError, one line, where they are another model's."""
+        try:
+            model.load_state_dict(dict(weights), strict=True)
+        except RuntimeError as error:
+            reasons = [line.strip() for line in str(error).splitlines()[1:]]
+            raise CheckpointError(
+                f"the checkpoint in {self.path} is of another model: {' '.join(reasons)[:300]}"
+            ) from None

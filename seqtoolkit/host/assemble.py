@@ -1,0 +1,149 @@
+"""Assemble: a frozen plan to a graph, each stage built with the spec of what reaches it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+
+from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.model import Decoding, Model
+from seqtoolkit.flow.source import Source, Split
+from seqtoolkit.flow.spec import Record, Spec, record
+from seqtoolkit.host.config import Block, ConfigError, Plan
+
+
+def assemble(plan: Plan, *, seed: int = 0, build: bool = True) -> Graph:
+    """The graph of a plan, checked as it is joined.
+
+    With `build` false the model has shapes only (torch's meta device), which costs nothing whatever its size.
+    Raises ConfigError with one line for each stage that cannot be built or does not fit, under its key.
+    """
+    assembly = _Assembly(plan, seed)
+    torch.manual_seed(seed)
+    with nullcontext() if build else torch.device("meta"):
+        assembly.data()
+        assembly.network()
+        assembly.objective()
+    if assembly.problems:
+        raise ConfigError(assembly.problems)
+    return assembly.graph
+
+
+def make_source(block: Block, *, seed: int, split: Split | None = None) -> Source:
+    """A source of a plan; ValueErrors carry the block's key."""
+    given = {"seed": seed} | ({} if split is None else {"split": split})
+    try:
+        return block.maker()(**given)
+    except ValueError as error:
+        raise ConfigError([_located(block.key, error)]) from None
+
+
+class _Assembly:
+    """A graph in the making, and what stands in its way."""
+
+    def __init__(self, plan: Plan, seed: int) -> None:
+        self.plan, self.seed = plan, seed
+        self.graph = Graph()
+        self.problems: list[str] = []
+
+    def data(self) -> None:
+        """Source, transforms, batch."""
+        graph = self.graph
+        source = self._make(self.plan.source, seed=self.seed)
+        if self._join(self.plan.source, source, reads={}):
+            graph.source = source
+        for block in self.plan.transform:
+            transform = self._make(block, input_spec=dict(graph.flowing)) if graph.flowing else None
+            if self._join(block, transform):
+                graph.transforms.append(transform)
+        collate = self._make(self.plan.batch, input_spec=dict(graph.flowing)) if graph.flowing else None
+        if self._join(self.plan.batch, collate):
+            graph.collate = collate
+
+    def network(self) -> None:
+        """Encoder, core and head, and the model that they make."""
+        plan, graph = self.plan, self.graph
+        encoder = self._stage(plan.encoder, "inputs", "vectors")
+        make_core: Callable[[], Any] = partial(self._stage, plan.core, "vectors", "outputs")
+        core = make_core()
+        if core is None:
+            return
+        answers = graph.flowing["targets"].axes[0]
+        outputs = graph.flowing["outputs"]
+        graph.flowing["outputs"] = Spec(outputs.dtype, (answers, *outputs.axes[1:]), outputs.bound)
+        head = self._stage(plan.head, "outputs", "predictions", target_spec=graph.flowing["targets"])
+        if head is not None:
+            again = partial(self._make, plan.core, **_sizes(Spec.parse(encoder.writes)))
+            graph.model = Model(encoder, _first(core, again), head, self._decoding())
+
+    def objective(self) -> None:
+        """Loss and metrics."""
+        for block in (self.plan.loss, *self.plan.metric):
+            part = self._make(block)
+            if "predictions" not in self.graph.flowing or not self._join(block, part, writes={}):
+                continue
+            if block is self.plan.loss:
+                self.graph.loss = part
+            else:
+                self.graph.metrics[block.use] = part
+
+    def _decoding(self) -> Decoding:
+        return self.plan.sections.get("model", Decoding())  # type: ignore[return-value]  # freeze made it of this type
+
+    def _stage(self, block: Block, reads: str, writes: str, **given: Any) -> Any:
+        spec = self.graph.flowing.get(reads)
+        part = None if spec is None else self._make(block, **_sizes(spec), **given)
+        if part is None:
+            return None
+        joined = self._join(block, part, record(**{reads: part.reads}), record(**{writes: part.writes}))
+        return part if joined else None
+
+    def _make(self, block: Block, **given: Any) -> Any:
+        """Build a part, with those of the given things that its factory takes; None where it cannot be."""
+        wanted = inspect.signature(block.factory).parameters
+        try:
+            return block.maker()(**{name: value for name, value in given.items() if name in wanted})
+        except Exception as error:  # noqa: BLE001  a plugin's constructor may raise anything
+            self.problems.append(_located(block.key, error))
+            return None
+
+    def _join(self, block: Block, part: Any, reads: Record | None = None, writes: Record | None = None) -> bool:
+        if part is None:
+            return False
+        reads = getattr(part, "reads", {}) if reads is None else reads
+        try:
+            self.graph.join(block.key, block.use, part, _specs(reads), part.writes if writes is None else writes)
+        except ValueError as error:
+            self.problems.append(_located(block.key, error))
+            self.graph.flowing.clear()
+            return False
+        return True
+
+
+def _sizes(spec: Spec) -> dict[str, Any]:
+    return {"input_spec": spec} | ({"input_size": spec.axes[-1]} if isinstance(spec.axes[-1], int) else {})
+
+
+def _specs(reads: Mapping[str, str | Spec]) -> Record:
+    return {name: Spec.parse(text) for name, text in reads.items()}
+
+
+def _first(made: Any, make: Callable[[], Any]) -> Callable[[], Any]:
+    """A maker that hands out what is made already, then makes more."""
+    waiting = [made]
+    return lambda: waiting.pop() if waiting else make()
+
+
+def _located(key: str, error: Exception) -> str:
+    """The error as one line under its key; a message that begins with a parameter's name extends the key."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, ValueError):
+        return f"{key}: {type(error).__name__}: {text}"
+    name, colon, _ = text.partition(":")
+    joint = "." if colon and name.replace(".", "").isidentifier() and not text.startswith("wants") else ": "
+    return f"{key}{joint}{text}"

@@ -1,0 +1,219 @@
+"""Loop: fit(), the one outer loop of every run."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from seqtoolkit.flow.source import Sample
+from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
+from seqtoolkit.train.evaluate import Evaluated, EvaluateSettings, Evaluation
+from seqtoolkit.train.learner import Learner
+from seqtoolkit.train.optimize import Precision
+
+Status = Literal["FINISHED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How long and on what a run trains.
+
+    Args:
+        steps: How many updates.
+        log_every: After how many updates the training metrics, averaged since, are recorded.
+        checkpoint_every: After how many updates a checkpoint is saved; 0 is after the last only.
+        keep_every: Besides the last and the best checkpoint, keep one each so many updates; 0 keeps no other.
+        seed: From which all randomness of the run comes.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
+        precision: auto (bf16 on a GPU that has it, f32 elsewhere), f32, bf16, f16.
+        threads: How many CPU threads torch computes with; 0 leaves its own choice.
+    """
+
+    steps: int = 1000
+    log_every: int = 10
+    checkpoint_every: int = 500
+    keep_every: int = 0
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    threads: int = 0
+
+
+class Relay(Protocol):
+    """Whom the loop tells what happens; none of these may raise."""
+
+    def logged(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Training metrics, averaged since the last time."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float], samples: list[Sample]) -> None:
+        """An evaluation is done."""
+
+    def saved(self, step: int, path: Path, *, best: bool) -> None:
+        """A checkpoint is on the disk."""
+
+    def warned(self, message: str) -> None:
+        """Something went wrong that does not end the run."""
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a wish that the loop reads between two updates; a second Ctrl-C is at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a handler's signature
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class Fit:
+    """One run of a learner: updates, logs, evaluations and checkpoints, resumable between any two updates.
+
+    Args:
+        learner: What learns.
+        run: How long.
+        evaluate: How often it is evaluated.
+        evaluation: What evaluates it.
+        checkpoints: Where it is saved.
+        relay: Whom to tell.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        run: RunSettings,
+        evaluate: EvaluateSettings,
+        evaluation: Evaluation,
+        checkpoints: Checkpoints,
+        relay: Relay,
+    ) -> None:
+        self.learner, self.run, self.evaluate = learner, run, evaluate
+        self.evaluation, self.checkpoints, self.relay = evaluation, checkpoints, relay
+        self.step = 0
+        self.best: float | None = None
+        self.latest: dict[str, float] = {}
+        self._window: dict[str, Tensor] = {}
+        self._saved: int | None = None
+        self._since = (time.monotonic(), 0)
+
+    def __call__(self) -> Status:
+        """Train from where the run stands to its last step, or until asked to stop; the end is always saved."""
+        with Stop() as stop:
+            self._since = (time.monotonic(), 0)
+            if self.step < self.run.steps:
+                for batch in self.learner.stream():
+                    self._gather(self.learner.step(batch), batch.size)
+                    self.step += 1
+                    last = self.step == self.run.steps
+                    if self.step % self.run.log_every == 0 or last:
+                        self._log()
+                    better = self._evaluate(stop) if last or _due(self.step, self.evaluate.every) else False
+                    if better or _due(self.step, self.run.checkpoint_every):
+                        self._save(best=better)
+                    if last or stop.asked:
+                        break
+            if self._saved != self.step:
+                self._save(best=False, final=True)
+            return "KILLED" if stop.asked else "FINISHED"
+
+    def _gather(self, metrics: Mapping[str, Tensor | float], size: int) -> None:
+        """Add up [total, count] metrics as such, numbers as [number, 1]."""
+        for name, value in metrics.items():
+            tensor = torch.as_tensor(value, dtype=torch.float64 if self.learner.device.type != "mps" else torch.float32)
+            pair = tensor if tensor.dim() else torch.stack([tensor, torch.ones_like(tensor)])
+            self._window[name] = self._window[name] + pair if name in self._window else pair
+        self._since = (self._since[0], self._since[1] + size)
+
+    def _log(self) -> None:
+        metrics = self.learner.graph.metrics
+        values: dict[str, float] = {}
+        for name, pair in self._window.items():
+            total, count = pair.tolist()
+            values[f"train/{name}"] = metrics[name].result(pair) if name in metrics else total / count
+        began, examples = self._since
+        now = time.monotonic()
+        values["examples_per_second"] = examples / max(now - began, 1e-9)
+        self._window, self._since = {}, (now, 0)
+        self.relay.logged(self.step, values)
+        if not math.isfinite(values["train/loss"]):
+            self.relay.warned(
+                f"step {self.step}: the loss is {values['train/loss']}; try a smaller lr, or learner.clip"
+            )
+
+    def _evaluate(self, stop: Stop) -> bool:
+        """Evaluate; whether this is the best so far."""
+        began = time.monotonic()
+        found = self.evaluation(self.learner.update, lambda: stop.asked)
+        self._since = (self._since[0] + time.monotonic() - began, self._since[1])
+        if found is None:
+            return False
+        self.latest.update(found.metrics)
+        self.relay.evaluated(self.step, *found)
+        return self._better(found)
+
+    def _better(self, found: Evaluated) -> bool:
+        metrics = self.learner.graph.metrics
+        name = self.evaluate.best or next(iter(metrics), "loss")
+        value = found.metrics[f"{self.evaluation.source.split}/{name}"]
+        sign = 1 if name in metrics and metrics[name].better == "higher" else -1
+        if math.isnan(value) or (self.best is not None and sign * value <= sign * self.best):
+            return False
+        self.best = value
+        return True
+
+    def _save(self, *, best: bool, final: bool = False) -> None:
+        try:
+            path = self.checkpoints.save(self.step, self.learner.model.state_dict(), self.state_dict(), best=best)
+        except CheckpointError as error:
+            if final:
+                raise
+            self.relay.warned(f"{error}; training goes on, earlier checkpoints are whole")
+            return
+        self._saved = self.step
+        self.relay.saved(self.step, path, best=best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that moves, but for the model's weights."""
+        return {
+            "learner": self.learner.state_dict(),
+            "loop": {"step": self.step, "best": self.best, "latest": dict(self.latest), "window": dict(self._window)},
+            "random": {"cpu": torch.get_rng_state(), "cuda": list(torch.cuda.get_rng_state_all())},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.learner.load_state_dict(state["learner"])
+        loop = state["loop"]
+        self.step, self.best, self._saved = loop["step"], loop["best"], loop["step"]
+        self.latest, self._window = dict(loop["latest"]), dict(loop["window"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if len(state["random"]["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
