@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.sax.saxutils import escape
 
 from seqtoolkit.flow.graph import Graph, Stage
@@ -64,3 +65,14 @@ def _sources(graph: Graph, number: int) -> dict[int, str]:
         writer = max(each for each in range(number) if name in graph.stages[each].writes)
         found[writer] = f"{found[writer]}, {name} {spec}" if writer in found else f"{name} {spec}"
     return found
+
+
+def draw(graph: Graph, path: Path) -> None:
+    """Write the picture that the file's ending asks for. Raises ValueError for another ending, or where it cannot."""
+    drawers = {".svg": svg, ".mmd": mermaid, ".md": lambda graph: f"```mermaid\n{mermaid(graph)}```\n"}
+    if path.suffix not in drawers:
+        raise ValueError(f"--graph: wanted a file ending in {', '.join(drawers)}, got {path}")
+    try:
+        path.write_text(drawers[path.suffix](graph))
+    except OSError as error:
+        raise ValueError(f"--graph: {path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,75 @@
+"""The host's own parts, brought by an entry point like anyone's."""
+
+from seqtoolkit.sdk import hookimpl
+
+
+@hookimpl
+def sources() -> dict[str, str]:
+    """Streams made of streams."""
+    return {"mix": "seqtoolkit.flow.mix:Mix"}
+
+
+@hookimpl
+def transforms() -> dict[str, str]:
+    """Changes to blocks."""
+    return {"reverse": "seqtoolkit.flow.transform:Reverse"}
+
+
+@hookimpl
+def batches() -> dict[str, str]:
+    """Ways to make batches."""
+    return {"pad": "seqtoolkit.flow.batch:Pad"}
+
+
+@hookimpl
+def encoders() -> dict[str, str]:
+    """Inputs to vectors."""
+    return {"embed": "seqtoolkit.flow.model:Embed", "linear": "seqtoolkit.flow.model:Project"}
+
+
+@hookimpl
+def heads() -> dict[str, str]:
+    """Outputs to predictions."""
+    return {"mlp": "seqtoolkit.flow.model:MLP"}
+
+
+@hookimpl
+def losses() -> dict[str, str]:
+    """What training minimises."""
+    return {"cross_entropy": "seqtoolkit.flow.loss:CrossEntropy"}
+
+
+@hookimpl
+def metrics() -> dict[str, str]:
+    """What evaluation reports."""
+    return {
+        "accuracy": "seqtoolkit.flow.metric:Accuracy",
+        "sequence_accuracy": "seqtoolkit.flow.metric:SequenceAccuracy",
+    }
+
+
+@hookimpl
+def optimizers() -> dict[str, str]:
+    """Gradients to steps."""
+    return {name: f"seqtoolkit.train.optimize:{name}" for name in ("adam", "adamw", "sgd")}
+
+
+@hookimpl
+def schedules() -> dict[str, str]:
+    """How the learning rate moves."""
+    return {name: f"seqtoolkit.train.optimize:{name}" for name in ("constant", "cosine", "exponential", "linear")}
+
+
+@hookimpl
+def learners() -> dict[str, str]:
+    """Ways to learn."""
+    return {"supervised": "seqtoolkit.train.learner:Supervised"}
+
+
+@hookimpl
+def trackers() -> dict[str, str]:
+    """Where runs are recorded."""
+    return {
+        "mlflow": "seqtoolkit.train.tracking:MLflowTracker",
+        "none": "seqtoolkit.train.tracking:NullTracker",
+    }

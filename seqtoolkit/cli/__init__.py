@@ -1,0 +1,34 @@
+"""The command line: parse and print, nothing else."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from seqtoolkit.cli import pipelines, plugins, run
+
+app = typer.Typer(
+    help="Sequence-modelling experiments with pluggable memory cores and tasks.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("run")(run.run)
+app.command("check")(run.check)
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(pipelines.app, name="pipelines")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line a problem on stderr, and exit code 2."""
+    try:
+        app()
+    except ValueError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"seqtoolkit: {line}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("seqtoolkit: interrupted\n")
+        sys.exit(130)

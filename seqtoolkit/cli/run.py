@@ -1,0 +1,82 @@
+"""`seqtoolkit run` and `seqtoolkit check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from seqtoolkit.experiment import Result
+
+Which = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline file, or the name of a shipped pipeline.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as model.core=lstm run.steps=100.")
+]
+Folder = Annotated[Path, typer.Option(help="Where runs are kept.")]
+
+
+def run(
+    pipeline: Annotated[
+        str | None, typer.Argument(metavar="[PIPELINE]", help="A file, or a shipped pipeline's name.")
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run: its id, name or folder.")] = None,
+    folder: Folder = Path("runs"),
+) -> None:
+    """Train a pipeline, evaluate it, and record the run."""
+    if resume is not None:
+        overrides = ([pipeline] if pipeline else []) + (overrides or [])
+        if named := [each for each in overrides if "=" not in each and not each.startswith("~")]:
+            raise ValueError(
+                f"--resume takes the pipeline of the run, so {named[0]!r} has no place; changes are KEY=VALUE"
+            )
+    elif pipeline is None:
+        raise ValueError("run wants a pipeline: a file or a name; `seqtoolkit pipelines` lists those that are shipped")
+    from seqtoolkit.run import Pipeline
+
+    if resume is not None:
+        result = Pipeline.resume(resume, overrides, folder)
+    else:
+        result = Pipeline.load(str(pipeline), overrides or []).run(folder)
+    _summarize(result)
+    if result.status == "KILLED":
+        raise typer.Exit(130)
+
+
+def check(
+    pipeline: Which,
+    overrides: Overrides = None,
+    graph: Annotated[Path | None, typer.Option(help="Draw the graph: .svg, or .mmd for Mermaid text.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="One update on a tiny batch, timed by stage.")] = False,  # noqa: FBT002  a flag
+) -> None:
+    """Show what flows through a pipeline, or all that is wrong with it."""
+    from seqtoolkit.run import Pipeline
+
+    loaded = Pipeline.load(pipeline, overrides or [])
+    built = loaded.check()
+    typer.echo(built.describe())
+    if graph is not None:
+        from seqtoolkit.flow.picture import draw
+
+        draw(built, graph)
+        typer.echo(f"graph: {graph}")
+    if dry_run:
+        from seqtoolkit.experiment import Experiment
+        from seqtoolkit.rehearsal import rehearse
+
+        for stage, seconds in rehearse(Experiment(loaded.plan, loaded.registry)).items():
+            typer.echo(f"{stage:<14} {1000 * seconds:9.2f} ms")
+
+
+def _summarize(result: Result) -> None:
+    typer.echo("")
+    for name, value in result.metrics.items():
+        typer.echo(f"{name:<24} {value:.4f}")
+    typer.echo(f"run        {result.run_id} ({result.status})")
+    typer.echo(f"checkpoint {result.checkpoint}")
+    if result.where:
+        typer.echo(f"look       {result.where}")
+    if result.status == "KILLED":
+        typer.echo(f"resume     seqtoolkit run --resume {result.run_id}")

@@ -1,0 +1,168 @@
+"""Experiment: a graph with all that drives it, from its first update to its result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqtoolkit.flow.model import Decoding, Model
+from seqtoolkit.folder import RunFolder
+from seqtoolkit.host.assemble import assemble, make_source
+from seqtoolkit.host.config import ConfigError, Plan
+from seqtoolkit.host.registry import Registry
+from seqtoolkit.recorder import Recorder
+from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
+from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
+from seqtoolkit.train.learner import Learner
+from seqtoolkit.train.loop import Fit, RunSettings
+from seqtoolkit.train.optimize import choose_device, choose_precision
+from seqtoolkit.train.tracking import Progress, Tracker, environment_tags
+
+SECTIONS = {"run": RunSettings, "evaluate": EvaluateSettings, "model": Decoding}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    `metrics` are those of the last evaluations, `run_id` the tracking store's name of the run (the folder's, where
+    there is no store), `checkpoint` the folder of the last checkpoint, `model` the trained module, on the CPU.
+    """
+
+    status: str
+    metrics: dict[str, float]
+    run_id: str
+    folder: Path
+    checkpoint: Path
+    model: Model
+    where: str
+
+
+class Experiment:
+    """A plan with all its parts made, ready to train in a run's folder. Raises ConfigError where it cannot run."""
+
+    def __init__(self, plan: Plan, registry: Registry) -> None:
+        self.plan, self.registry = plan, registry
+        self.run: RunSettings = plan.sections["run"]
+        self.evaluate: EvaluateSettings = plan.sections["evaluate"]
+        assemble(plan, build=False)
+        with _located("run"):
+            _positive(self.run)
+            device = choose_device(self.run.device)
+            choose_precision(self.run.precision, device)
+        if self.run.threads:
+            torch.set_num_threads(self.run.threads)
+        self.graph = assemble(plan, seed=self.run.seed)
+        given = {"graph": self.graph, "device": device, "steps": self.run.steps, "precision": self.run.precision}
+        with _located("learner"):
+            self.learner: Learner = plan.learner.maker()(**given)
+        with _located("evaluate"):
+            source = make_source(self.plan.evaluate_source, seed=self.run.seed)
+            self.evaluation = Evaluation(self.graph, source, self.evaluate.examples, self.evaluate.samples)
+            self._check_best()
+        with _located("track"):
+            self.tracker: Tracker = plan.track.maker()()
+
+    def __call__(self, place: RunFolder, progress: Progress | None) -> Result:
+        """Train in `place`, from its last checkpoint if it has one."""
+        checkpoints = Checkpoints(place.checkpoints, self.run.keep_every)
+        last = checkpoints.find("last")
+        resumed = 0 if last is None else int(last.name.removeprefix("step_"))
+        place.note(run_id=self._start(place), status="RUNNING")
+        progress = progress or Progress(self.run.steps)
+        recorder = Recorder(self, place.path, self.tracker, progress, self.registry, resumed)
+        fit = Fit(self.learner, self.run, self.evaluate, self.evaluation, checkpoints, recorder)
+        status, error = "FAILED", None
+        try:
+            if last is not None:
+                place.restore(self.learner.model, load_weights(last))
+                fit.load_state_dict(load_state(last))
+            self.registry.notify("run_started", run=self)
+            status = fit()
+            if status == "FINISHED":
+                fit.latest |= self._test(recorder, fit.step)
+        except BaseException as caught:
+            status = "KILLED" if isinstance(caught, KeyboardInterrupt) else "FAILED"
+            error = f"{type(caught).__name__}: {caught}"
+            raise
+        finally:
+            self._end(place, recorder, status, error)
+        return Result(
+            status=status,
+            metrics=fit.latest,
+            run_id=place.run_id,
+            folder=place.path,
+            checkpoint=place.checkpoint("last"),
+            model=self.learner.model.cpu(),
+            where=self.tracker.where(),
+        )
+
+    def _check_best(self) -> None:
+        best, known = self.evaluate.best, ["loss", *self.graph.metrics]
+        if best is not None and best not in known:
+            raise ValueError(f"best: wanted one of {', '.join(known)}, got {best!r}")
+
+    def _start(self, place: RunFolder) -> str | None:
+        tags = {**environment_tags(), "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
+        params = {**_flat(self.plan.resolved), "parameters": self.graph.parameters}
+        with _located("track"):
+            run_id = self.tracker.start(
+                name=place.path.name, params=params, tags=tags, folder=place.path, resume=place.tracked
+            )
+        self.tracker.artifact(place.config)
+        return run_id
+
+    def _test(self, recorder: Recorder, step: int) -> dict[str, float]:
+        """The metrics on the test split, once, after training: nothing was chosen by them."""
+        if not self.evaluate.test_examples:
+            return {}
+        source = make_source(self.plan.evaluate_source, seed=self.run.seed, split="test")
+        found = Evaluation(self.graph, source, self.evaluate.test_examples)(self.learner.update)
+        assert found is not None
+        recorder.evaluated(step, *found)
+        return found.metrics
+
+    def _end(self, place: RunFolder, recorder: Recorder, status: Any, error: str | None) -> None:
+        place.note(status=status)
+        for artifact, folder in ((recorder.picture(), ""), (place.checkpoints, "checkpoints")):
+            if artifact is not None and artifact.exists():
+                self.tracker.artifact(artifact, folder)
+        recorder.close()
+        self.registry.notify("run_ended", run=self, status=status)
+        self.tracker.end(status, error)
+
+
+def _positive(run: RunSettings) -> None:
+    for name, least in (("steps", 1), ("log_every", 1), ("checkpoint_every", 0), ("keep_every", 0), ("threads", 0)):
+        if getattr(run, name) < least:
+            raise ValueError(f"{name}: wanted at least {least}, got {getattr(run, name)}")
+
+
+@contextlib.contextmanager
+def _located(key: str) -> Iterator[None]:
+    """ValueErrors raised inside become a ConfigError under `key`."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        text = str(error)
+        raise ConfigError([text if text.startswith(f"{key}.") else f"{key}.{text}"]) from None
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots; lists of blocks by their place."""
+    rows: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            rows |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+            rows |= _flat(dict(enumerate(value)), f"{prefix}{key}.")  # type: ignore[arg-type]  # places as keys
+        else:
+            rows[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str | None) else str(value)
+    return rows
