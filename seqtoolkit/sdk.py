@@ -8,16 +8,30 @@ from seqtoolkit.host.hooks import hookimpl
 if TYPE_CHECKING:
     from seqtoolkit.flow.batch import IGNORED, Batch, Collate
     from seqtoolkit.flow.core import Core, State, map_state, where_first
+    from seqtoolkit.flow.kind import Kind
+    from seqtoolkit.flow.loss import Loss
+    from seqtoolkit.flow.metric import Metric
+    from seqtoolkit.flow.model import Encoder, Head
     from seqtoolkit.flow.source import Block, Ragged, Sample, Source, Split, counter_bits
     from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
+    from seqtoolkit.flow.transform import Transform
     from seqtoolkit.host.resource import find_grammar
+    from seqtoolkit.train.learner import Learner
+    from seqtoolkit.train.tracking import Tracker
 
 _HOMES = {
     "seqtoolkit.flow.batch": ("IGNORED", "Batch", "Collate"),
     "seqtoolkit.flow.core": ("Core", "State", "map_state", "where_first"),
+    "seqtoolkit.flow.kind": ("Kind",),
+    "seqtoolkit.flow.loss": ("Loss",),
+    "seqtoolkit.flow.metric": ("Metric",),
+    "seqtoolkit.flow.model": ("Encoder", "Head"),
     "seqtoolkit.flow.source": ("Block", "Ragged", "Sample", "Source", "Split", "counter_bits"),
     "seqtoolkit.flow.spec": ("Record", "Spec", "SpecError", "record", "unify"),
+    "seqtoolkit.flow.transform": ("Transform",),
     "seqtoolkit.host.resource": ("find_grammar",),
+    "seqtoolkit.train.learner": ("Learner",),
+    "seqtoolkit.train.tracking": ("Tracker",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -27,6 +41,12 @@ __all__ = [
     "Block",
     "Collate",
     "Core",
+    "Encoder",
+    "Head",
+    "Kind",
+    "Learner",
+    "Loss",
+    "Metric",
     "Ragged",
     "Record",
     "Sample",
@@ -35,6 +55,8 @@ __all__ = [
     "SpecError",
     "Split",
     "State",
+    "Tracker",
+    "Transform",
     "counter_bits",
     "find_grammar",
     "hookimpl",

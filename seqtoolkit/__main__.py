@@ -1,0 +1,5 @@
+"""`python -m seqtoolkit` is `seqtoolkit`."""
+
+from seqtoolkit.cli import main
+
+main()
