@@ -1,0 +1,73 @@
+# Every target sets up .venv by itself. `make` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+PACKAGES := seqtoolkit $(wildcard plugins/*/seqtoolkit_*)
+BENCHES := $(wildcard bench/*.py plugins/*/bench/*.py)
+# Two cores are shared by two test processes: more threads in each only wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## create .venv and install the host, every plugin and the tools in it
+
+$(READY): Makefile requirements.txt pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo >&2 \
+		"seqtoolkit needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --no-compile -r requirements.txt
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e . $(PLUGINS:%=-e %)
+	@touch $@
+
+.PHONY: run
+run: setup ## learn to execute programs, in about five minutes
+	$(BIN)/seqtoolkit run pipelines/program_eval.yaml
+
+.PHONY: test
+test: lint check ## every check and every test, those of the built wheels included
+	$(PYTEST) -n 2 --dist worksteal -m "not slow"
+
+.PHONY: lint
+lint: setup ## format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports
+
+.PHONY: check
+check: setup ## every pipeline through `seqtoolkit check`
+	@for each in $$(find -L pipelines -name '*.yaml' | sort); do \
+		$(BIN)/seqtoolkit check $$each > /dev/null && echo "$$each fits" || { echo >&2 "$$each does not"; exit 1; }; done
+
+.PHONY: slow
+slow: setup ## the proofs that take minutes
+	$(PYTEST) -m slow
+
+.PHONY: bench
+bench: setup ## every benchmark
+	@for each in $(BENCHES); do echo "== $$each"; $(BIN)/python $$each; done
+
+.PHONY: golden
+golden: setup ## write the frozen surfaces anew; look at the diff before you commit it
+	REGENERATE=1 $(PYTEST) tests/test_surface.py
+
+.PHONY: docs
+docs: setup ## write the generated parts of docs/ anew, then run every example in them
+	REGENERATE=1 $(PYTEST) tests/test_reference.py
+	$(PYTEST) tests/test_docs.py
+
+.PHONY: clean
+clean: ## remove .venv and all that was made, but not runs/ and mlflow.db
+	rm -rf $(VENV) dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find seqtoolkit plugins tests bench -name __pycache__ -prune -exec rm -rf {} + 2> /dev/null || true
