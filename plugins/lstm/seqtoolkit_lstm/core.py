@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,17 @@ from seqtoolkit.sdk import Core, where_first
 from seqtoolkit_lstm.restart import Plan, obedient
 
 State = tuple[Tensor, Tensor]
+
+
+ONE_LAYER: dict[str, Any] = {
+    "has_biases": True,
+    "num_layers": 1,
+    "dropout": 0.0,
+    "train": True,
+    "bidirectional": False,
+    "batch_first": False,
+}
+"""What torch.lstm wants to be told besides its tensors; `train` tells cuDNN to keep what a backward pass needs."""
 
 
 class LSTM(Core):
@@ -39,7 +52,7 @@ class LSTM(Core):
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros."""
-        zeros = self.lstm.weight_ih_l0.new_zeros(batch_size, self.lstm.num_layers, self.output_size)
+        zeros = self.lstm.all_weights[0][0].new_zeros(batch_size, self.lstm.num_layers, self.output_size)
         return zeros, zeros.clone()
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
@@ -64,9 +77,7 @@ class LSTM(Core):
         for layer, (weight, *rest) in enumerate(self.lstm.all_weights):
             start = [each[None, :, layer].contiguous() for each in state]
             read = torch.cat([outputs, signal], -1)
-            outputs, _, cell = torch.lstm(
-                read, start, [obedient(weight), *rest], True, 1, 0.0, self.training, False, False
-            )
+            outputs, _, cell = torch.lstm(read, start, [obedient(weight), *rest], **ONE_LAYER)
             hiddens.append(plan.last(outputs))
             cells.append(cell[0])
         return plan.gather(outputs), (torch.stack(hiddens, 1), torch.stack(cells, 1))
