@@ -22,13 +22,16 @@ app.add_typer(pipelines.app, name="pipelines")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line a problem on stderr, and exit code 2."""
+    """Run the command line. A user's mistake is one line a problem and exit code 2, the machine's exit code 1."""
     try:
         app()
     except ValueError as error:
         for line in str(error).splitlines():
             sys.stderr.write(f"seqtoolkit: {line}\n")
         sys.exit(2)
+    except OSError as error:
+        sys.stderr.write(f"seqtoolkit: {error}\n")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("seqtoolkit: interrupted\n")
         sys.exit(130)
