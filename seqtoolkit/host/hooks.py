@@ -8,6 +8,28 @@ from typing import Any
 import pluggy
 
 PROJECT = "seqtoolkit"
+API = 1
+"""The version of these hooks. A plugin that needs a newer one says so: `SEQTOOLKIT_API = 2` in its module."""
+
+KINDS = {
+    "source": "sources",
+    "transform": "transforms",
+    "batch": "batches",
+    "encoder": "encoders",
+    "core": "cores",
+    "head": "heads",
+    "loss": "losses",
+    "metric": "metrics",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
+    "learner": "learners",
+    "tracker": "trackers",
+}
+"""The kinds of parts, each with the hook that brings it."""
+
+FOLDERS = ("pipelines", "grammars")
+"""The hooks that name a folder of files."""
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
