@@ -1,0 +1,233 @@
+"""Form: the finite shapes that one step of a sampled program can take, derived from a grammar's rules.
+
+A program of `nesting` operators grows one step at a time: a step is an alternative of the grammar, one of whose operands
+is the program so far, the others fresh numbers. A form is such an alternative with its inner rules (a comparison, the
+body of a loop) written out, so that only holes are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+from seqtoolkit_program_eval import meaning
+from seqtoolkit_program_eval.grammar import Alternative, Grammar, GrammarError, Slot
+from seqtoolkit_program_eval.mark import Range
+
+
+@dataclass(frozen=True, eq=False)
+class Hole:
+    """What a form leaves open: an operand (fresh number, or the program so far), a number, or a name."""
+
+    kind: Literal["operand", "number", "name"]
+    drawn: Range
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """An alternative with a term or a hole for each part."""
+
+    alternative: Alternative
+    parts: tuple[Term | Hole, ...]
+    before: str = ""
+    after: str = ""
+
+    def pieces(self) -> Iterator[str | Hole]:
+        """The text, piece by piece."""
+        yield self.before
+        rest = iter(self.parts)
+        for part in self.alternative.parts:
+            if isinstance(part, str):
+                yield part
+                continue
+            inner = next(rest)
+            if isinstance(inner, Term):
+                yield from inner.pieces()
+            else:
+                yield inner.before
+                yield inner
+                yield inner.after
+        yield self.after
+
+    def holes(self) -> list[Hole]:
+        """The holes, from left to right."""
+        return [piece for piece in self.pieces() if isinstance(piece, Hole)]
+
+    def names(self, call: str) -> set[Hole]:
+        """The names that the meaning, or a meaning inside, gives to `call`."""
+        wanted = meaning.names_in(self.alternative.meaning, call)
+        pairs = zip(self.alternative.operands, self.parts, strict=True)
+        found = {part for name, part in pairs if name in wanted and isinstance(part, Hole)}
+        return found.union(*(part.names(call) for part in self.parts if isinstance(part, Term)))
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """One shape of a step: its terms one after another (statements), or its one term (an expression)."""
+
+    weight: float
+    terms: tuple[Term, ...]
+    nested: Hole
+    """The operand that is the program so far."""
+    result: Hole | None = None
+    """The variable that holds the result of a form of statements."""
+
+
+class Shapes:
+    """What the sampler has to know of a grammar: `forms` of each problem, the brackets, and how a program ends."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.grammar = grammar
+        self.bracket = self._bracket()
+        self.inner = self.bracket.slots[0].symbol
+        self.operand_symbols = {
+            symbol
+            for symbol in {each.origin for each in grammar.alternatives.values()} | set(grammar.passages)
+            if self.bracket.name in grammar.reachable(symbol)
+        }
+        number = [each for each in grammar.reachable(self.inner) if self._kind(each) == "number"]
+        if not number:
+            raise GrammarError(f"{grammar.path}: {self.inner} can be no number, so that nothing can be sampled")
+        self.number = number[0]
+        start = grammar.alternatives.get(grammar.start)
+        self.statement = start.slots[0].symbol if start is not None and start.variadic else None
+        self.assign = self._only("store") if self.statement else None
+        self.show = self._only("show") if self.statement else None
+
+    @property
+    def operators(self) -> dict[str, Alternative]:
+        """The alternatives that can be a step, by name."""
+        reachable = list(self.grammar.reachable(self.inner))
+        if self.statement:
+            reachable += self.grammar.reachable(self.statement)
+        found = {name: self.grammar.alternatives[name] for name in reachable if name in self.grammar.alternatives}
+        shown = None if self.show is None else self.show.alternative.name
+        return {
+            name: each
+            for name, each in found.items()
+            if name not in (self.bracket.name, shown) and any(self._opens(slot) for slot in each.slots)
+        }
+
+    def forms(self, weights: Mapping[str, float]) -> list[Form]:
+        """The forms of the operators in `weights`, each weight shared among the operator's forms."""
+        found = []
+        for name, weight in weights.items():
+            for share, form in self._forms_of(self.operators[name]):
+                found.append(replace(form, weight=weight * share))
+        return found
+
+    def _forms_of(self, operator: Alternative) -> list[tuple[float, Form]]:
+        statement = self.statement is not None and operator.name in self.grammar.reachable(self.statement)
+        symbol = self.statement if statement and self.statement else self.inner
+        forms = []
+        for share, term in self._expand(operator, operator.name, symbol, ()):
+            terms, result = self._complete(term) if statement else ((term,), None)
+            holes = [hole for each in terms for hole in each.holes() if hole.kind == "operand"]
+            if not holes:
+                raise GrammarError(f"{operator.mark.where}: {operator.name} leaves no operand for the program so far")
+            places = holes if self.grammar.option("nested") == "any" else holes[:1]
+            forms += [(share / len(places), Form(0.0, terms, place, result)) for place in places]
+        return forms
+
+    def _complete(self, term: Term) -> tuple[tuple[Term, ...], Hole]:
+        """A statement, after one that gives its variable a value where it needs one."""
+        used, set_here = term.names("load"), term.names("store")
+        if not used:
+            return (term,), next(iter(set_here))
+        if self.assign is None:
+            raise GrammarError(f"{term.alternative.mark.where}: no statement gives a variable its first value")
+        name, operand = self.assign.parts
+        variable = next(iter(used))
+        if len(used) > 1 and len({hole for hole in used if hole in set_here}) > 1:
+            raise GrammarError(f"{term.alternative.mark.where}: a statement may need one variable only")
+        first = replace(self.assign, parts=(variable, replace(operand)))  # type: ignore[type-var]  a Hole
+        del name
+        return (first, term), variable
+
+    def _expand(
+        self, alternative: Alternative, operator: str, symbol: str, path: tuple[str, ...]
+    ) -> list[tuple[float, Term]]:
+        before, after = self.grammar.passage(symbol, alternative.name)
+        path = (*path, alternative.name)
+        found: list[tuple[float, Term]] = []
+        for constraint in self._constraints(alternative):
+            choices = []
+            for name, slot in zip(alternative.operands, alternative.slots, strict=True):
+                choices.append(self._fill(slot, constraint.get(name), operator, path))
+            for chosen in product(*choices):
+                share = 1.0
+                for each, _ in chosen:
+                    share *= each
+                found.append((share, Term(alternative, tuple(part for _, part in chosen), before, after)))
+        total = sum(share for share, _ in found)
+        return [(share / total, term) for share, term in found]
+
+    def _constraints(self, alternative: Alternative) -> list[dict[str, Range]]:
+        choices = [[(name, drawn) for name in names] for names, drawn in alternative.mark.ranges]
+        for names, _ in alternative.mark.ranges:
+            for name in names:
+                if name not in alternative.operands:
+                    raise GrammarError(f"{alternative.mark.where}: {alternative.name} has no operand {name}")
+        return [dict(chosen) for chosen in product(*choices)]
+
+    def _fill(
+        self, slot: Slot, drawn: Range | None, operator: str, path: tuple[str, ...]
+    ) -> Sequence[tuple[float, Term | Hole]]:
+        if slot.terminal:
+            return [(1.0, self._hole(slot.symbol, drawn))]
+        if slot.symbol in self.operand_symbols:
+            before, after = self.grammar.passage(slot.symbol, self.number)
+            number = self._hole(self.number, drawn)
+            kind: Literal["operand", "number"] = "operand" if drawn is None else "number"
+            return [(1.0, replace(number, kind=kind, before=before, after=after))]
+        choices: list[tuple[float, Term | Hole]] = []
+        for alternative in self._inner_choices(slot.symbol, operator, path):
+            terms = self._expand(alternative, operator, slot.symbol, path)
+            choices += [(alternative.mark.weight * share, term) for share, term in terms]
+        if not choices:
+            raise GrammarError(f"{self.grammar.path}: {slot.symbol} in {path[-1]} can be nothing finite")
+        return choices
+
+    def _inner_choices(self, symbol: str, operator: str, path: tuple[str, ...]) -> list[Alternative]:
+        names = self.grammar.reachable(symbol)
+        found = [self.grammar.alternatives[name] for name in names if name in self.grammar.alternatives]
+        found = [each for each in found if each.mark.weight and each.name not in path]
+        chosen = [each for each in found if operator in each.mark.within]
+        return chosen or [each for each in found if each.name not in self.operators]
+
+    def _hole(self, terminal: str, drawn: Range | None) -> Hole:
+        known = self.grammar.terminals[terminal]
+        limits = drawn or known.drawn
+        if limits is None:
+            raise GrammarError(f"{known.where}: {terminal} does not say what to draw: `//= {known.kind} in LOW..HIGH`")
+        return Hole("name" if known.kind == "name" else "number", limits)
+
+    def _kind(self, name: str) -> str | None:
+        return self.grammar.terminals[name].kind if name in self.grammar.terminals else None
+
+    def _opens(self, slot: Slot) -> bool:
+        return not slot.terminal and slot.symbol != ""
+
+    def _bracket(self) -> Alternative:
+        """The alternative that makes an operand of any expression: text, a rule that leads back to itself, text."""
+        for each in self.grammar.alternatives.values():
+            texts = [part for part in each.parts if isinstance(part, str)]
+            slots = each.slots
+            if len(texts) == len(each.parts) - 1 == 2 and not slots[0].terminal:  # noqa: SIM102  the second is dear
+                if each.name in self.grammar.reachable(slots[0].symbol):
+                    return each
+        raise GrammarError(f"{self.grammar.path}: no alternative puts an expression in brackets, so nothing can nest")
+
+    def _only(self, call: str) -> Term | None:
+        """The statement that does `call`, and needs no variable."""
+        if self.statement is None:
+            return None
+        for name in self.grammar.reachable(self.statement):
+            each = self.grammar.alternatives.get(name)
+            if each is not None and meaning.calls(each.meaning) == call and not meaning.names_in(each.meaning, "load"):
+                return self._expand(each, each.name, self.statement, ())[0][1]
+        return None
