@@ -26,6 +26,7 @@ $(READY): Makefile requirements.txt pyproject.toml $(PLUGINS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo >&2 \
 		"seqtoolkit needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@# Without isolation, so that nothing is fetched anew: hatchling builds, editables is what it needs for -e.
 	$(BIN)/python -m pip install -q --no-compile -r requirements.txt
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e . $(PLUGINS:%=-e %)
 	@touch $@
