@@ -78,7 +78,8 @@ def freeze(config: Config, registry: Registry, sections: Mapping[str, type]) -> 
         tree = resolve(tree, freezer.reader.note)
     found = freezer.read(tree)
     settings = freezer.settings(found)
-    lines = [f"{'.'.join(key)}: {text}{config.located(key)}" for key, text in freezer.reader.problems]
+    problems = [each for each in freezer.reader.problems if (each[0][1:], each[1]) not in freezer.reader.problems]
+    lines = [f"{'.'.join(key)}: {text}{config.located(key)}" for key, text in problems]
     if config.problems or lines:
         raise ConfigError(dict.fromkeys((*config.problems, *lines)))
     parts = {slot.key[-1]: found[slot.key[0]] if len(slot.key) == 1 else found["model"][slot.key[1]] for slot in SLOTS}

@@ -93,11 +93,13 @@ class Freezer:
             self.reader.note((name,), f"wanted a mapping, got {show(value)}")
             return value
         found = {slot.key[1]: self._slot(slot, value.get(slot.key[1])) for slot in slots}
+        inside = [*found, "source"] if name == "evaluate" else found
+        settings = {key: each for key, each in value.items() if key not in inside}
+        fields = self.sections.get(name, Schema({}))
+        found |= self.reader.parameters(fields, settings, (name,), name, also=inside)
         if name == "evaluate":
             found["source"] = self._evaluated(complete(source), value.get("source"))
-        settings = {key: each for key, each in value.items() if key not in found}
-        fields = self.sections.get(name, Schema({}))
-        return self.reader.parameters(fields, settings, (name,), name, also=found) | found
+        return found
 
     def _evaluated(self, source: Any, value: Any) -> Any:
         """The source of evaluation: the main one with these changes, of the test split where they name none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pluggy
 
@@ -27,7 +27,8 @@ KINDS = {
 }
 """The kinds of parts, each with the hook that brings it."""
 
-FOLDERS = ("pipelines", "grammars")
+Folder = Literal["pipelines", "grammars"]
+FOLDERS: tuple[Folder, ...] = ("pipelines", "grammars")
 """The hooks that name a folder of files."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -12,7 +12,7 @@ from typing import Any
 import pluggy
 
 from seqtoolkit.host import hooks
-from seqtoolkit.host.hooks import API, FOLDERS, KINDS, PROJECT
+from seqtoolkit.host.hooks import API, FOLDERS, KINDS, PROJECT, Folder
 from seqtoolkit.host.problem import cause, one_line, show, suggest
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
@@ -36,7 +36,7 @@ class Plugin:
     module: str
     parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By kind and name: where the part is."""
-    folders: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[Folder, str] = field(default_factory=dict)
     """By hook (`pipelines`, `grammars`): the folder that it ships, as `package:folder`."""
     error: str | None = None
 

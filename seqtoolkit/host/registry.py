@@ -56,6 +56,12 @@ class Registry:
         return tuple(plugin for plugin in self.plugins if plugin.error)
 
     @property
+    def excuse(self) -> str:
+        """Why a part may be unknown that should be there: the broken plugins with their causes, in brackets."""
+        causes = "; ".join(f"{plugin.name} of {plugin.origin}: {plugin.error}" for plugin in self.broken)
+        return f" (broken plugins: {causes})" if causes else ""
+
+    @property
     def hook(self) -> Any:
         """Pluggy's relay: `registry.hook.run_started(run=run)`; `notify` is the one that survives failing plugins."""
         return self.manager.hook
@@ -63,26 +69,33 @@ class Registry:
     @property
     def clashes(self) -> tuple[Clash, ...]:
         """The names that more than one plugin brings."""
-        found = (
-            Clash(kind, name, owners) for kind in KINDS for name, owners in self._owners(kind).items() if owners[1:]
-        )
+        found = (Clash(kind, name, owners) for kind in KINDS for name, owners in self.owned(kind).items() if owners[1:])
         return tuple(found)
+
+    def owned(self, kind: str) -> dict[str, tuple[Plugin, ...]]:
+        """The plugins that bring each name of a kind. Raises PartError for an unknown kind."""
+        if kind not in KINDS:
+            raise PartError(f"no kind of parts {kind!r}{suggest(kind, KINDS)}; wanted one of {', '.join(KINDS)}")
+        owners: dict[str, tuple[Plugin, ...]] = {}
+        for plugin in self.plugins:
+            for name in plugin.parts.get(kind, ()):
+                owners[name] = (*owners.get(name, ()), plugin)
+        return owners
 
     def names(self, kind: str) -> list[str]:
         """The names of the parts of a kind that can be asked for, in order. Raises PartError for an unknown kind."""
-        return sorted(name for name, owners in self._owners(kind).items() if not owners[1:])
+        return sorted(name for name, owners in self.owned(kind).items() if not owners[1:])
 
     def owner(self, kind: str, name: str) -> Plugin:
         """The plugin that brings a part. Raises PartError where none does, or several do."""
-        owners = self._owners(kind).get(name, ())
+        owners = self.owned(kind).get(name, ())
         if len(owners) == 1:
             return owners[0]
         if owners:
             raise PartError(str(Clash(kind, name, owners)))
         names = self.names(kind)
         hint = suggest(name, names) or f"; wanted one of {', '.join(names) or 'none: no plugin brings any'}"
-        broken = "; ".join(f"{plugin.origin}: {plugin.error}" for plugin in self.broken)
-        raise PartError(f"no {kind} {name!r}{hint}" + (f" (broken plugins: {broken})" if broken else ""))
+        raise PartError(f"no {kind} {name!r}{hint}{self.excuse}")
 
     def name_of(self, kind: str, part: Any) -> str | None:
         """The name under which a class or function is registered; None where it is not."""
@@ -113,15 +126,6 @@ class Registry:
             except Exception as error:  # noqa: BLE001  whatever a plugin does, the run goes on
                 _log.warning("plugin %s: %s failed: %s", plugin.origin, name, cause(error))
                 _log.debug("plugin %s: %s", plugin.origin, name, exc_info=True)
-
-    def _owners(self, kind: str) -> dict[str, tuple[Plugin, ...]]:
-        if kind not in KINDS:
-            raise PartError(f"no kind of parts {kind!r}{suggest(kind, KINDS)}; wanted one of {', '.join(KINDS)}")
-        owners: dict[str, tuple[Plugin, ...]] = {}
-        for plugin in self.plugins:
-            for name in plugin.parts.get(kind, ()):
-                owners[name] = (*owners.get(name, ()), plugin)
-        return owners
 
 
 def discover(points: Iterable[EntryPoint] | None = None) -> Registry:

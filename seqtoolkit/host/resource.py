@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
+from seqtoolkit.host.hooks import Folder
 from seqtoolkit.host.plugin import Plugin
 from seqtoolkit.host.problem import ConfigError, suggest
 from seqtoolkit.host.registry import Clash, Registry, discover
 
-What = Literal["pipelines", "grammars"]
-_SUFFIX = {"pipelines": ".yaml", "grammars": ".lark"}
+_SUFFIX: dict[Folder, str] = {"pipelines": ".yaml", "grammars": ".lark"}
 
 
 def find_pipeline(name: str | os.PathLike[str], registry: Registry | None = None) -> Path:
@@ -26,13 +25,13 @@ def find_grammar(name: str | os.PathLike[str], registry: Registry | None = None)
     return _find("grammars", os.fspath(name), registry)
 
 
-def shipped(what: What, registry: Registry | None = None) -> dict[str, tuple[Path, str]]:
+def shipped(what: Folder, registry: Registry | None = None) -> dict[str, tuple[Path, str]]:
     """What plugins ship, by name: each file, and the distribution that it comes from."""
     offers = _offers(what, registry or discover())
     return {name: (owners[0][0], owners[0][1].distribution) for name, owners in sorted(offers.items())}
 
 
-def _find(what: What, name: str, registry: Registry | None) -> Path:
+def _find(what: Folder, name: str, registry: Registry | None) -> Path:
     if os.path.isfile(name):  # noqa: PTH113  it answers for any text, where Path raises for some
         return Path(name)
     suffix, one = _SUFFIX[what], what.removesuffix("s")
@@ -58,7 +57,7 @@ def _listing(folder: str) -> list[str]:
         return []
 
 
-def _offers(what: What, registry: Registry) -> dict[str, list[tuple[Path, Plugin]]]:
+def _offers(what: Folder, registry: Registry) -> dict[str, list[tuple[Path, Plugin]]]:
     """By name: the files of that name, each with the plugin that ships it."""
     offers: dict[str, list[tuple[Path, Plugin]]] = {}
     for plugin in registry.plugins:
