@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,19 +42,19 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        moved = (None if each is None else each.to(device, non_blocking=True) for each in self)
-        return Batch(*moved)
+        return self._each(lambda each: each.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from where a GPU copies it without a stop."""
-        return Batch(*(None if each is None else each.pin_memory() for each in self))
-
-    def __iter__(self):  # noqa: ANN204
-        return iter((self.inputs, self.targets, self.mask, self.first))
+        return self._each(Tensor.pin_memory)
 
     def part(self, start: int, stop: int) -> Batch:
         """The examples from `start` to `stop`."""
-        return Batch(*(None if each is None else each[:, start:stop] for each in self))
+        return self._each(lambda each: each[:, start:stop])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        first = None if self.first is None else change(self.first)
+        return Batch(change(self.inputs), change(self.targets), change(self.mask), first)
 
 
 class Collate(ABC):
@@ -95,8 +96,11 @@ class Pad(Collate):
         )
 
     def __call__(self, block: Block) -> Batch:
-        """Blocks have `question` and `answer`, Ragged ids, and `counted`, Ragged booleans as long as the answers."""
-        question, answer, counted = block["question"], block["answer"], block["counted"]
+        """Blocks have `question` and `answer`, Ragged ids, and `counted`, Ragged booleans as long as the answers.
+
+        Raises ValueError for a block that is not so.
+        """
+        question, answer, counted = _ragged(block, self.reads)
         rows, steps = len(question.lengths), int(answer.lengths.max())
         length = -(-int(question.lengths.max()) // self.multiple) * self.multiple
         inputs = np.zeros((rows, length + steps), np.int64)
@@ -104,12 +108,30 @@ class Pad(Collate):
         inputs[:, :length][np.arange(length) >= begins[:, None]] = question.values
         first = np.zeros((rows, length + steps), bool)
         first[np.arange(rows), begins] = True
-        targets = _left(answer, steps, IGNORED)
-        mask = _left(counted, steps, fill=False)
+        targets = _left(answer, np.full((rows, steps), IGNORED, np.int64))
+        mask = _left(counted, np.zeros((rows, steps), bool))
         return Batch(*(torch.from_numpy(np.ascontiguousarray(each.T)) for each in (inputs, targets, mask, first)))
 
 
-def _left(ragged: Ragged, length: int, fill: float) -> np.ndarray:
-    dense = np.full((len(ragged.lengths), length), fill, ragged.values.dtype)
-    dense[np.arange(length) < ragged.lengths[:, None]] = ragged.values
+def _left(ragged: Ragged, dense: np.ndarray) -> np.ndarray:
+    dense[np.arange(dense.shape[1]) < ragged.lengths[:, None]] = ragged.values
     return dense
+
+
+def _ragged(block: Block, names: Iterable[str]) -> list[Ragged]:
+    fields = []
+    for name in names:
+        field = block.get(name)
+        if not isinstance(field, Ragged):
+            raise ValueError(f"pad: wanted a Ragged field {name} in a block, got {type(field).__name__}")
+        if len(field.values) != field.lengths.sum():
+            raise ValueError(f"pad: {name} has {len(field.values)} values, its lengths add up to {field.lengths.sum()}")
+        fields.append(field)
+    question, answer, counted = fields
+    if not np.array_equal(answer.lengths, counted.lengths) or len(question.lengths) != len(answer.lengths):
+        raise ValueError(
+            "pad: wanted an answer for each question, and counted as long as the answer; a block is not so"
+        )
+    if not answer.lengths.any():
+        raise ValueError("pad: wanted an answer of at least one step in a batch, got none")
+    return fields

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
-from torchdata.nodes import BaseNode, Mapper, PinMemory, Prefetcher
+from torchdata.nodes import BaseNode, Mapper
 
+from seqtoolkit.flow.ahead import Ahead
 from seqtoolkit.flow.batch import Batch, Collate
 from seqtoolkit.flow.loss import Loss
 from seqtoolkit.flow.metric import Metric
@@ -16,9 +17,6 @@ from seqtoolkit.flow.model import Model
 from seqtoolkit.flow.source import Source
 from seqtoolkit.flow.spec import Record, Spec, SpecError, unify
 from seqtoolkit.flow.transform import Transform
-
-PREFETCH = 2
-"""How many batches are made ahead; a curriculum's feedback may lag by this much and a little more."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,7 @@ class Graph:
 
     def stream(self, source: Source, *, batch_size: int | None = None, pin: bool = False) -> BaseNode[Batch]:
         """The same, made ahead on a thread of its own, and in page-locked memory where a GPU will fetch it."""
-        node: BaseNode[Batch] = Prefetcher(self.node(source, batch_size=batch_size), prefetch_factor=PREFETCH)
-        return PinMemory(node) if pin else node
+        return Ahead(self.node(source, batch_size=batch_size), pin=pin)
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table of stages: key, part, what it reads, what it writes, parameters."""

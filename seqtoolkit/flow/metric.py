@@ -19,7 +19,7 @@ class Metric(ABC):
 
     @abstractmethod
     def measure(self, predictions: Tensor, batch: Batch) -> Tensor:
-        """The two sums of a batch: [total, count], float64."""
+        """The two sums of a batch: [total, count], of a dtype that holds them exactly."""
 
     def result(self, sums: Tensor) -> float:
         """The metric from the added sums; nan where nothing was counted."""
@@ -35,7 +35,7 @@ class Accuracy(Metric):
     def measure(self, predictions: Tensor, batch: Batch) -> Tensor:
         """Predictions are logits [U B C]."""
         right = (predictions.argmax(-1) == batch.targets) & batch.mask
-        return torch.stack([right.sum(), batch.mask.sum()]).double()
+        return torch.stack([right.sum(), batch.mask.sum()])
 
 
 class SequenceAccuracy(Metric):
@@ -47,4 +47,4 @@ class SequenceAccuracy(Metric):
         """Predictions are logits [U B C]."""
         right = (predictions.argmax(-1) == batch.targets) | (batch.targets == IGNORED)
         whole = right.all(0).sum()
-        return torch.stack([whole, torch.full_like(whole, right.shape[1])]).double()
+        return torch.stack([whole, torch.full_like(whole, right.shape[1])])

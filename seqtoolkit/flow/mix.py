@@ -11,7 +11,9 @@ import torch
 from seqtoolkit.flow.kind import Kind
 from seqtoolkit.flow.source import Block, Ragged, Sample, Source, Split, counter_bits
 
-_STREAM = 0x3A1C  # keeps the choice of a source apart from the numbers that sources draw themselves
+_STREAM = (
+    0x3A1C  # and the depth: keeps a choice apart from those of a mix inside, and from what sources draw themselves
+)
 
 
 class Mix(Source):
@@ -33,7 +35,7 @@ class Mix(Source):
         if not sources:
             raise ValueError("sources: wanted at least one, got none")
         weights = [1.0] * len(sources) if weights is None else weights
-        if len(weights) != len(sources) or min(weights) < 0 or sum(weights) <= 0:
+        if len(weights) != len(sources) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise ValueError(
                 f"weights: wanted {len(sources)} numbers of at least 0 that are not all 0, one a source, got {weights}"
             )
@@ -43,12 +45,16 @@ class Mix(Source):
             if source.writes != self.writes:
                 fields = (f"{{{', '.join(f'{k}: {v}' for k, v in s.writes.items())}}}" for s in (self, source))
                 raise ValueError("sources.{}: wanted the fields of sources.0, {}, got {}".format(number, *fields))
-        self._ends = np.cumsum(weights) / sum(weights)
+        ends = np.cumsum(weights)
+        self._ends = ends / ends[-1]
+        self._depth: int = 1 + max((each._depth for each in self.sources if isinstance(each, Mix)), default=0)  # noqa: SLF001  another Mix
 
     def draw(self, indexes: np.ndarray) -> Block:
         """The examples at `indexes`, in order, each by the source that its index falls to."""
-        uniform = counter_bits(self.seed, self.split, indexes, 1, _STREAM)[:, 0] / 2.0**64
-        choice = np.minimum(np.searchsorted(self._ends, uniform, side="right"), len(self.sources) - 1)
+        bits = counter_bits(self.seed, self.split, indexes, 1, _STREAM + self._depth)[:, 0]
+        choice = np.searchsorted(self._ends, (bits >> np.uint64(11)) / 2.0**53, side="right")
+        for source in self.sources:
+            source.block, source.world = self.block, self.world
         chosen = [number for number in range(len(self.sources)) if (choice == number).any()]
         blocks = [self.sources[number].draw(indexes[choice == number]) for number in chosen]
         order = np.argsort(np.concatenate([np.flatnonzero(choice == number) for number in chosen]))
@@ -58,6 +64,11 @@ class Mix(Source):
         """Every source hears every update."""
         for source in self.sources:
             source.observe(metrics)
+
+    @property
+    def listens(self) -> bool:
+        """Whether one of the sources does."""
+        return any(source.listens for source in self.sources)
 
     def memory(self) -> dict[str, Any]:
         """What each source remembers."""

@@ -129,8 +129,9 @@ class Model(nn.Module):
         self.decoder = make_core() if settings.decoder == "separate" else None
         self.feedback = None
         if settings.decoding == "teacher_forcing":
-            classes, size = Spec.parse(head.writes).axes[-1], Spec.parse(encoder.writes).axes[-1]
-            self.feedback = nn.Embedding(int(classes) + 1, int(size))  # the last id stands for the start
+            classes = _known(Spec.parse(head.writes).axes[-1], "the number of classes")
+            size = _known(Spec.parse(encoder.writes).axes[-1], "the size of the encoder's vectors")
+            self.feedback = nn.Embedding(classes + 1, size)  # the last id stands for the start
 
     def forward(
         self,
@@ -151,6 +152,8 @@ class Model(nn.Module):
         """
         vectors = self.encoder(inputs)
         question = 0 if answers is None else len(vectors) - answers
+        if question < 0:
+            raise ValueError(f"answers: wanted at most the {len(vectors)} steps of the inputs, got {answers}")
         if self.decoder is None and self.feedback is None:
             outputs, state = self.core(vectors, state, first)
             return self.head(outputs[question:]), state

@@ -15,10 +15,10 @@ def mermaid(graph: Graph) -> str:
     """The graph as a Mermaid flowchart, which GitHub and many editors draw."""
     lines = ["flowchart TD"]
     for number, stage in enumerate(graph.stages):
-        lines.append(f'    s{number}["{_title(stage)}"]')
+        lines.append(f'    s{number}["{_plain(_title(stage))}"]')
     for number in range(1, len(graph.stages)):
         for reader, fields in _sources(graph, number).items():
-            lines.append(f'    s{reader} -- "{fields}" --> s{number}')
+            lines.append(f'    s{reader} -- "{_plain(fields)}" --> s{number}')
     return "\n".join(lines) + "\n"
 
 
@@ -51,6 +51,11 @@ def svg(graph: Graph) -> str:
                 f'<text x="{middle + 10}" y="{top - _GAP // 2 + 4}" font-size="11" fill="#333">{escape(label)}</text>'
             )
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text that Mermaid does not take for HTML."""
+    return text.replace("<", "#lt;").replace(">", "#gt;").replace('"', "#quot;")
 
 
 def _title(stage: Stage) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,8 @@ from seqtoolkit.flow.spec import Record
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
+LAG = 4
+"""The block that hears of an update is this many after its own: one more than are ever made ahead, pinned ones included."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -24,7 +27,7 @@ class Ragged(NamedTuple):
 
     def rows(self) -> list[np.ndarray]:
         """The rows, one array each."""
-        return np.split(self.values, np.cumsum(self.lengths)[:-1])
+        return np.split(self.values, np.cumsum(self.lengths))[:-1]
 
 
 Block = dict[str, Any]
@@ -43,7 +46,8 @@ class Source(BaseNode[Block], ABC):
     """A stream whose example at index i is a pure function of (seed, split, i).
 
     As a torchdata node it yields blocks of `block` consecutive examples, those of one rank among `world`; its state is
-    the number of examples that all ranks together have drawn, so that a stream resumes exactly on any topology.
+    the number of examples that all ranks together have drawn, so that a stream resumes exactly on any topology. What
+    it hears of updates, by `tell`, it hears at fixed blocks, so that a curriculum repeats exactly as well.
     """
 
     writes: Record
@@ -56,13 +60,24 @@ class Source(BaseNode[Block], ABC):
         self.seed, self.split = seed, split
         self.block, self.rank, self.world = 1, 0, 1
         self.index = 0
+        self._blocks = 0
+        self.told: deque[Mapping[str, float]] = deque()
 
     @abstractmethod
     def draw(self, indexes: np.ndarray) -> Block:
         """The examples at `indexes` [n] int64, in one piece; must not depend on anything drawn before."""
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Hear the metrics of an update, in order; a curriculum advances by them."""
+        """Hear the metrics of an update, in order; a curriculum advances by them. Called between two draws."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether `observe` does anything: what nobody hears need not be told."""
+        return type(self).observe is not Source.observe
+
+    def tell(self, metrics: Mapping[str, float]) -> None:
+        """Keep the metrics of an update, from any thread, for the block that hears them: the one `LAG` after its own."""
+        self.told.append(metrics)
 
     def memory(self) -> dict[str, Any]:
         """What `observe` has left behind: plain values, fresh at each call."""
@@ -77,20 +92,28 @@ class Source(BaseNode[Block], ABC):
         return Sample(str(inputs.tolist()), str(targets[wanted].tolist()), str(predictions[wanted].tolist()))
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
-        """Begin, or go on from a state."""
+        """Begin, or go on from a state; what was told of the last `LAG` updates has to be in `told` by then."""
         super().reset(initial_state)
-        self.index = 0 if initial_state is None else int(initial_state["index"])
+        if initial_state is None:
+            self.index = self._blocks = 0
+            self.told.clear()
+        else:
+            self.index, self._blocks = int(initial_state["index"]), int(initial_state["blocks"])
+            self.recall(initial_state["memory"])
 
     def next(self) -> Block:
         """The next block."""
+        if self.told and self._blocks >= LAG:
+            self.observe(self.told.popleft())
+        self._blocks += 1
         start = self.index + self.rank * self.block
         block = self.draw(np.arange(start, start + self.block, dtype=np.int64))
         self.index += self.block * self.world
         return block
 
     def get_state(self) -> dict[str, Any]:
-        """Where the stream stands."""
-        return {"index": self.index}
+        """Where the stream stands, and what it has made of what it was told."""
+        return {"index": self.index, "blocks": self._blocks, "memory": self.memory()}
 
 
 def counter_bits(seed: int, split: str, indexes: np.ndarray, words: int, stream: int = 0) -> np.ndarray:

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DTYPES = ("f16", "bf16", "f32", "f64", "i64", "i32", "u8", "bool")
-_NOTATION = re.compile(r"\s*(?P<dtype>[a-z]+\d*)\s*(?:<\s*(?P<bound>\w+)\s*>)?\s*\[(?P<axes>[^\[\]]*)\]\s*")
+_AXIS = r"[^\W\d]\w*|\d+"
+_NOTATION = re.compile(
+    rf"\s*(?P<dtype>[a-z]+\d*)\s*(?:<\s*(?P<bound>{_AXIS})\s*>)?\s*\[\s*(?P<axes>(?:(?:{_AXIS})(?:\s+|(?=\])))*)\]\s*"
+)
 
 Axis = str | int
 Bindings = dict[str, Axis]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
 import re
 import shutil
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from torch import Tensor
 FORMAT = 1
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
 _NAME = re.compile(r"step_(\d+)")
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 class CheckpointError(ValueError):
@@ -42,22 +45,22 @@ class Checkpoints:
 
         Raises CheckpointError where the disk refuses; what was saved before is then still there, whole.
         """
-        target = self.folder / f"step_{step:08d}"
-        draft = self.folder / f".step_{step:08d}.{os.getpid()}"
+        _check(state, "state")
+        target, draft = self.folder / f"step_{step:08d}", self.folder / ".draft"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
             _write(draft, step, weights, state)
-            if target.exists():  # the same step again, after a resume: the numbers are the same
-                shutil.rmtree(target)
-            draft.rename(target)
-            self._name("last", target)
-            if best:
-                self._name("best", target)
+            if target.exists():
+                target.replace(self.folder / f".{target.name}")
+            draft.replace(target)
+            for name in ("best", "last") if best else ("last",):  # what `last` has learned of the best, `best` names
+                self._name(name, target)
         except (OSError, SafetensorError, RuntimeError) as error:
             shutil.rmtree(draft, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            self._recover()
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be saved to {self.folder}: {reason}"
             ) from None
@@ -65,33 +68,43 @@ class Checkpoints:
         return target
 
     def find(self, name: str = "last") -> Path | None:
-        """The folder that `last`, `best` or a step's number stands for; None where there is none."""
-        if name in ("last", "best"):
-            pointer = self.folder / name
-            named = self.folder / pointer.read_text().strip() if pointer.is_file() else None
-            if named is not None and (named / MANIFEST).is_file():
-                return named
-            return max(self._all(), default=None) if name == "last" else None
-        target = self.folder / f"step_{int(name):08d}"
-        return target if target.is_dir() else None
+        """The folder that `last`, `best` or a step's number stands for; None where there is none that is whole."""
+        self._recover()
+        whole = self._all()
+        if name not in ("last", "best"):
+            return whole.get(int(name)) if name.isdecimal() else None
+        try:
+            match = _NAME.fullmatch((self.folder / name).read_text(errors="replace").strip())
+        except OSError:
+            match = None
+        if match and int(match[1]) in whole:
+            return whole[int(match[1])]
+        return whole[max(whole)] if whole and name == "last" else None
 
-    def _all(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(each for each in self.folder.iterdir() if _NAME.fullmatch(each.name))
+    def _all(self) -> dict[int, Path]:
+        found = [each for each in self.folder.glob("step_*") if _NAME.fullmatch(each.name)]
+        return {int(each.name.removeprefix("step_")): each for each in found if (each / MANIFEST).is_file()}
 
     def _name(self, name: str, target: Path) -> None:
-        draft = self.folder / f".{name}.{os.getpid()}"
+        draft = self.folder / f".{name}"
         draft.write_text(target.name + "\n")
+        _sync(draft)
         draft.replace(self.folder / name)
         _sync(self.folder)
 
+    def _recover(self) -> None:
+        """Put back a checkpoint that was about to be replaced by one of the same step."""
+        for aside in self.folder.glob(".step_*"):
+            with contextlib.suppress(OSError):  # it was replaced
+                aside.rename(self.folder / aside.name[1:])
+
     def _drop(self) -> None:
         kept = {self.find("last"), self.find("best")}
-        for each in self._all():
-            step = int(each.name.removeprefix("step_"))
+        for step, each in self._all().items():
             if each not in kept and not (self.keep_every and step % self.keep_every == 0):
                 shutil.rmtree(each, ignore_errors=True)
+        for aside in self.folder.glob(".step_*"):
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -108,8 +121,10 @@ def load_state(folder: Path) -> dict[str, Any]:
     _verify(folder, STATE)
     try:
         return torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{folder / STATE} cannot be read: {str(error).splitlines()[0]}") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{folder / STATE} is not read: it holds more than plain data, which could run") from None
+    except Exception as error:  # noqa: BLE001  a foreign file may make torch raise anything
+        raise CheckpointError(f"{folder / STATE} cannot be read: {type(error).__name__}") from None
 
 
 def _write(folder: Path, step: int, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -127,16 +142,35 @@ def _write(folder: Path, step: int, weights: Mapping[str, Tensor], state: Mappin
 def _verify(folder: Path, name: str) -> None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        version, wanted = manifest["format"], manifest["sha256"][name]
-        found = _digest(folder / name)
+        version = manifest["format"]
+        sums = (manifest["sha256"][name], _digest(folder / name)) if version == FORMAT else ()
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is no checkpoint: {Path(error.filename).name} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder} is no checkpoint of seqtoolkit: {error!r}") from None
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{folder} is no checkpoint of seqtoolkit: its {MANIFEST} is not one") from None
     if version != FORMAT:
-        raise CheckpointError(f"{folder} has checkpoint format {version}, this version of seqtoolkit reads {FORMAT}")
-    if found != wanted:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {version}, this version of seqtoolkit reads format {FORMAT}"
+        )
+    if len(set(sums)) > 1:
         raise CheckpointError(f"{folder / name} is damaged: its checksum is not the one that was saved")
+
+
+def _check(value: Any, key: str) -> None:
+    """Refuse at the save what `load_state` would refuse, so that no run ends with a state that nothing can read."""
+    if type(value) in (dict, OrderedDict):
+        for name, each in value.items():
+            _check(name, f"the key {name!r} of {key}")
+            _check(each, f"{key}.{name}")
+    elif type(value) in (list, tuple):
+        for number, each in enumerate(value):
+            _check(each, f"{key}.{number}")
+    elif not isinstance(value, Tensor) and type(value) not in _PLAIN:
+        raise CheckpointError(
+            f"{key} cannot be saved: wanted tensors, numbers, text, or dicts and lists of them, got {type(value).__name__}"
+        )
 
 
 def _digest(path: Path) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from seqtoolkit.flow.batch import Batch
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.source import Sample, Source
-from seqtoolkit.train.optimize import Update
+from seqtoolkit.train.optimize import Update, exact
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,25 @@ class Evaluation:
         was_training = model.training
         sums: dict[str, Tensor] = {}
         samples: list[Sample] = []
-        with torch.no_grad(), torch.random.fork_rng(enabled=update.device.type == "cpu"):
+        dtype = exact(update.device)
+        with torch.no_grad(), torch.random.fork_rng([update.device] if update.device.type == "cuda" else []):
             model.eval()
             try:
                 for batch in self._batches(update.device):
                     with update.autocast():
                         predictions, _ = model(batch.inputs, None, batch.first, batch.answers)
-                        found = {"loss": torch.stack([loss.total(predictions, batch), loss.count(batch)]).double()}
+                        found = {"loss": torch.stack([loss.total(predictions, batch), loss.count(batch)])}
                     found |= {name: each.measure(predictions, batch) for name, each in metrics.items()}
-                    sums = {name: sums.get(name, 0) + value for name, value in found.items()}
+                    sums = {name: sums.get(name, 0) + value.to(dtype) for name, value in found.items()}
                     samples += self._show(batch, predictions, self.samples - len(samples))
                     if stopped():
                         return None
             finally:
                 model.train(was_training)
         total, count = sums.pop("loss").tolist()
-        values = {"loss": total / count} | {name: metrics[name].result(each) for name, each in sums.items()}
+        values = {"loss": total / count if count else float("nan")} | {
+            name: metrics[name].result(each) for name, each in sums.items()
+        }
         return Evaluated({f"{self.source.split}/{name}": value for name, value in values.items()}, samples)
 
     def _batches(self, device: torch.device) -> Iterator[Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from seqtoolkit.flow.batch import Batch
 from seqtoolkit.flow.core import State
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.kind import Kind
-from seqtoolkit.flow.source import Source
+from seqtoolkit.flow.source import LAG
 from seqtoolkit.train.optimize import Precision, Update, adam, constant
 
 MakeOptimizer = Annotated[Callable[..., Optimizer], Kind("optimizer")]
@@ -32,7 +33,7 @@ class Learner(ABC):
         self.graph, self.device = graph, device
         self.model = graph.model.to(device)
         self._node = graph.stream(graph.source, pin=device.type == "cuda")
-        self._listens = type(graph.source).observe is not Source.observe
+        self._told: deque[dict[str, float]] = deque(maxlen=LAG)
 
     def stream(self) -> Iterator[Batch]:
         """Batches without end, from where the stream stands."""
@@ -49,16 +50,18 @@ class Learner(ABC):
 
     def observed(self, metrics: Mapping[str, Tensor]) -> None:
         """Tell the source of an update, if it listens: reading a number stops a GPU."""
-        if self._listens:
-            self.graph.source.observe({"loss": float(metrics["loss"])})
+        if self.graph.source.listens:
+            self._told.append({"loss": float(metrics["loss"])})
+            self.graph.source.tell(self._told[-1])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that moves, but for the model's weights."""
-        return {"stream": self._node.state_dict(), "source": self.graph.source.memory()}
+        return {"stream": self._node.state_dict(), "told": list(self._told)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        self.graph.source.recall(state["source"])
+        self._told = deque(state["told"], maxlen=LAG)
+        self.graph.source.told = deque(self._told)
         self._node.reset(state["stream"])
 
 
@@ -101,7 +104,7 @@ class Supervised(Learner):
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; returns `loss`, `gradient_norm`, `learning_rate` and the sums of each metric of the pipeline."""
         self.model.train()
-        count, size = self.graph.loss.count(batch), -(-batch.size // self.accumulate)
+        count, size = self.graph.loss.count(batch).clamp(min=1), -(-batch.size // self.accumulate)
         sums: dict[str, Tensor] = {}
         for begin in range(0, batch.size, size):
             part = batch if size == batch.size else batch.part(begin, begin + size)

@@ -19,7 +19,7 @@ from seqtoolkit.flow.source import Sample
 from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
 from seqtoolkit.train.evaluate import Evaluated, EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
-from seqtoolkit.train.optimize import Precision
+from seqtoolkit.train.optimize import Precision, exact
 
 Status = Literal["FINISHED", "KILLED"]
 
@@ -117,6 +117,7 @@ class Fit:
         self.best: float | None = None
         self.latest: dict[str, float] = {}
         self._window: dict[str, Tensor] = {}
+        self._owed = False
         self._saved: int | None = None
         self._since = (time.monotonic(), 0)
 
@@ -124,28 +125,28 @@ class Fit:
         """Train from where the run stands to its last step, or until asked to stop; the end is always saved."""
         with Stop() as stop:
             self._since = (time.monotonic(), 0)
-            if self.step < self.run.steps:
+            score = self._settle(stop) if self._owed else None
+            if self.step < self.run.steps and not stop.asked:
                 for batch in self.learner.stream():
                     self._gather(self.learner.step(batch), batch.size)
                     self.step += 1
                     last = self.step == self.run.steps
                     if self.step % self.run.log_every == 0 or last:
                         self._log()
-                    better = self._evaluate(stop) if last or _due(self.step, self.evaluate.every) else False
-                    if better or _due(self.step, self.run.checkpoint_every):
-                        self._save(best=better)
+                    self._owed = last or _due(self.step, self.evaluate.every)
+                    score = self._settle(stop)
                     if last or stop.asked:
                         break
             if self._saved != self.step:
-                self._save(best=False, final=True)
+                self._save(score, final=True)
             return "KILLED" if stop.asked else "FINISHED"
 
     def _gather(self, metrics: Mapping[str, Tensor | float], size: int) -> None:
         """Add up [total, count] metrics as such, numbers as [number, 1]."""
         for name, value in metrics.items():
-            tensor = torch.as_tensor(value, dtype=torch.float64 if self.learner.device.type != "mps" else torch.float32)
+            tensor = torch.as_tensor(value, dtype=exact(self.learner.device))
             pair = tensor if tensor.dim() else torch.stack([tensor, torch.ones_like(tensor)])
-            self._window[name] = self._window[name] + pair if name in self._window else pair
+            self._window[name] = pair + self._window[name].to(pair.device) if name in self._window else pair
         self._since = (self._since[0], self._since[1] + size)
 
     def _log(self) -> None:
@@ -164,31 +165,41 @@ class Fit:
                 f"step {self.step}: the loss is {values['train/loss']}; try a smaller lr, or learner.clip"
             )
 
-    def _evaluate(self, stop: Stop) -> bool:
-        """Evaluate; whether this is the best so far."""
+    def _settle(self, stop: Stop) -> float | None:
+        """Evaluate and save where that is due after this update; the score, if it is the best so far."""
+        score = self._evaluate(stop) if self._owed else None
+        if score is not None or _due(self.step, self.run.checkpoint_every):
+            self._save(score)
+        return score
+
+    def _evaluate(self, stop: Stop) -> float | None:
+        """Evaluate; the score, if it is the best so far. A stop cuts it short: it is owed until the run goes on."""
         began = time.monotonic()
         found = self.evaluation(self.learner.update, lambda: stop.asked)
         self._since = (self._since[0] + time.monotonic() - began, self._since[1])
         if found is None:
-            return False
+            return None
+        self._owed, self._saved = False, None
         self.latest.update(found.metrics)
         self.relay.evaluated(self.step, *found)
-        return self._better(found)
+        return self._score(found)
 
-    def _better(self, found: Evaluated) -> bool:
+    def _score(self, found: Evaluated) -> float | None:
         metrics = self.learner.graph.metrics
         name = self.evaluate.best or next(iter(metrics), "loss")
         value = found.metrics[f"{self.evaluation.source.split}/{name}"]
         sign = 1 if name in metrics and metrics[name].better == "higher" else -1
         if math.isnan(value) or (self.best is not None and sign * value <= sign * self.best):
-            return False
-        self.best = value
-        return True
+            return None
+        return value
 
-    def _save(self, *, best: bool, final: bool = False) -> None:
+    def _save(self, score: float | None, *, final: bool = False) -> None:
+        former, best = self.best, score is not None
+        self.best = score if best else former
         try:
             path = self.checkpoints.save(self.step, self.learner.model.state_dict(), self.state_dict(), best=best)
         except CheckpointError as error:
+            self.best = former
             if final:
                 raise
             self.relay.warned(f"{error}; training goes on, earlier checkpoints are whole")
@@ -198,10 +209,18 @@ class Fit:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that moves, but for the model's weights."""
+        device = self.learner.device
+        on_gpu = device.type == "cuda"
         return {
             "learner": self.learner.state_dict(),
-            "loop": {"step": self.step, "best": self.best, "latest": dict(self.latest), "window": dict(self._window)},
-            "random": {"cpu": torch.get_rng_state(), "cuda": list(torch.cuda.get_rng_state_all())},
+            "loop": {
+                "step": self.step,
+                "best": self.best,
+                "latest": dict(self.latest),
+                "window": dict(self._window),
+                "owed": self._owed,
+            },
+            "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if on_gpu else None},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -209,10 +228,10 @@ class Fit:
         self.learner.load_state_dict(state["learner"])
         loop = state["loop"]
         self.step, self.best, self._saved = loop["step"], loop["best"], loop["step"]
-        self.latest, self._window = dict(loop["latest"]), dict(loop["window"])
+        self.latest, self._window, self._owed = dict(loop["latest"]), dict(loop["window"]), loop["owed"]
         torch.set_rng_state(state["random"]["cpu"])
-        if len(state["random"]["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+        if self.learner.device.type == "cuda" and state["random"]["cuda"] is not None:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.learner.device)
 
 
 def _due(step: int, every: int) -> bool:

@@ -79,6 +79,7 @@ def constant(step: int, steps: int, warmup: int = 0) -> float:  # noqa: ARG001  
         steps: How many there are.
         warmup: Over how many updates the rate rises from 0 in a line.
     """
+    _at_least("warmup", warmup, 0)
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
 
@@ -117,7 +118,13 @@ def exponential(step: int, steps: int, decay: float = 0.9, every: int = 10_000, 
         every: After how many updates it applies once more.
         floor: The least factor in all.
     """
+    _at_least("every", every, 1)
     return max(floor, decay ** (step // every))
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"schedule.{name}: wanted at least {least}, got {value}")
 
 
 def _progress(step: int, steps: int, warmup: int) -> float:
@@ -152,6 +159,7 @@ class Update:
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "f16")
         self.taken = 0
+        schedule(0)  # one that cannot be is refused here, not at the first update
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which the model computes at the chosen precision."""
@@ -200,6 +208,11 @@ def choose_precision(precision: Precision, device: torch.device) -> Literal["f32
     return precision
 
 
+def exact(device: torch.device) -> torch.dtype:
+    """The dtype in which sums are kept on a device: float64, but for mps, which has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def choose_device(device: str) -> torch.device:
     """What `auto` stands for on this machine: cuda, else mps, else cpu; ValueError for a device that is not there."""
     if device == "auto":
@@ -207,8 +220,8 @@ def choose_device(device: str) -> torch.device:
         return torch.device("cpu") if accelerator is None else torch.device(accelerator.type)
     try:
         chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"run.device: wanted auto or a device of this machine, got {device!r}: {reason}") from None
     return chosen

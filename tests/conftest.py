@@ -1,0 +1,169 @@
+"""A toy experiment for the host's tests: a source, a core, a graph joined by hand, and all that drives it."""
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seqtoolkit.flow.batch import Pad
+from seqtoolkit.flow.core import Core
+from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.loss import CrossEntropy
+from seqtoolkit.flow.metric import Accuracy, SequenceAccuracy
+from seqtoolkit.flow.model import MLP, Decoding, Embed, Model
+from seqtoolkit.flow.source import Ragged, Source, counter_bits
+from seqtoolkit.flow.spec import Spec, record
+from seqtoolkit.train.checkpoint import Checkpoints
+from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
+from seqtoolkit.train.learner import Supervised
+from seqtoolkit.train.loop import Fit, RunSettings
+from seqtoolkit.train.optimize import adam, cosine
+
+
+class Echo(Source):
+    """Symbols to be said again: a question has 1 to `length` of them, and so has its answer."""
+
+    def __init__(self, seed=0, split="train", length=4, symbols=5):
+        super().__init__(seed, split)
+        self.length, self.symbols = length, symbols
+        ids = f"i64<{symbols + 1}>"
+        self.writes = record(question=f"{ids}[B L]", answer=f"{ids}[B A]", counted="bool[B A]")
+
+    def draw(self, indexes):
+        bits = counter_bits(self.seed, self.split, indexes, 1 + self.length)
+        lengths = (1 + bits[:, 0] % np.uint64(self.length)).astype(np.int64)
+        symbols = (1 + bits[:, 1:] % np.uint64(self.symbols)).astype(np.int64)
+        said = Ragged(symbols[np.arange(self.length) < lengths[:, None]], lengths)
+        return {"question": said, "answer": said, "counted": Ragged(np.ones(len(said.values), bool), lengths)}
+
+
+class Rising(Echo):
+    """An Echo with a curriculum as plain as can be: every third update that it hears of makes its questions longer."""
+
+    def __init__(self, seed=0, split="train", length=1, symbols=5):
+        super().__init__(seed, split, length, symbols)
+        self.start, self.heard = length, []
+
+    def observe(self, metrics):
+        self.heard.append(metrics["loss"])
+        self.recall(self.memory())
+
+    def memory(self):
+        return {"heard": list(self.heard)}
+
+    def recall(self, memory):
+        self.heard = list(memory["heard"])
+        self.length = self.start + len(self.heard) // 3
+
+
+class Plain(Core):
+    """A plain recurrent layer."""
+
+    def __init__(self, input_size, size=7):
+        super().__init__()
+        self.input_size, self.output_size = input_size, size
+        self.map = nn.Linear(input_size + size, size)
+
+    def initial_state(self, batch_size):
+        return self.map.weight.new_full((batch_size, self.output_size), 0.5)
+
+    def step(self, inputs, state):
+        state = torch.tanh(self.map(torch.cat([inputs, state], -1)))
+        return state, state
+
+
+def make_graph(source=None, *, size=8, dropout=0.0, decoding="parallel", decoder="shared", make_core=Plain):
+    """A graph over `source`, an Echo where none is given, joined stage by stage as assemble does."""
+    graph = Graph()
+    graph.source = source or Echo()
+    graph.join("source", "echo", graph.source, {}, graph.source.writes)
+    graph.collate = Pad(dict(graph.flowing), size=size)
+    graph.join("batch", "pad", graph.collate, graph.collate.reads, graph.collate.writes)
+    encoder = Embed(graph.flowing["inputs"], size=6, dropout=dropout)
+    graph.join("model.encoder", "embed", encoder, record(inputs=encoder.reads), record(vectors=encoder.writes))
+    core = make_core(6)
+    graph.join("model.core", "plain", core, record(vectors=core.reads), record(outputs=core.writes))
+    graph.flowing["outputs"] = Spec("f32", ("U", *graph.flowing["outputs"].axes[1:]))
+    head = MLP(core.output_size, graph.flowing["targets"], sizes=[9], dropout=dropout)
+    graph.join("model.head", "mlp", head, record(outputs=head.reads), record(predictions=head.writes))
+    cores = iter([core])
+    graph.model = Model(encoder, lambda: next(cores, None) or make_core(6), head, Decoding(decoding, decoder))
+    graph.loss = CrossEntropy()
+    graph.metrics = {"accuracy": Accuracy(), "sequence_accuracy": SequenceAccuracy()}
+    for key, part in (("loss", graph.loss), *((f"metric.{name}", each) for name, each in graph.metrics.items())):
+        graph.join(key, key, part, record(**part.reads), {})
+    return graph
+
+
+def make_learner(graph, steps=20, **options):
+    """A supervised learner of a graph on the CPU."""
+    options = {"optimizer": partial(adam, lr=0.01), "schedule": partial(cosine, warmup=3), "clip": 1.0, **options}
+    return Supervised(graph, torch.device("cpu"), steps, options.pop("precision", "f32"), **options)
+
+
+class Witness:
+    """A relay that keeps what it is told, in order."""
+
+    def __init__(self):
+        self.logs, self.evaluations, self.saves, self.warnings, self.samples = [], [], [], [], []
+
+    def logged(self, step, metrics):
+        self.logs.append((step, dict(metrics)))
+
+    def evaluated(self, step, metrics, samples):
+        self.evaluations.append((step, dict(metrics)))
+        self.samples.append(samples)
+
+    def saved(self, step, path, *, best):
+        self.saves.append((step, path.name, best))
+
+    def warned(self, message):
+        self.warnings.append(message)
+
+
+def make_fit(folder, *, seed=0, source=None, relay=None, run=None, evaluate=None, learner=None, **graph):
+    """One run in `folder` from a seed, of an Echo with dropout where nothing else is said."""
+    torch.manual_seed(seed)
+    made = make_graph(source or Echo(seed), **{"dropout": 0.2, **graph})
+    run = RunSettings(**{"steps": 20, "log_every": 5, "checkpoint_every": 7, "seed": seed, **(run or {})})
+    settings = EvaluateSettings(**{"every": 6, "examples": 20, "samples": 2, **(evaluate or {})})
+    evaluation = Evaluation(made, Echo(seed, "valid", length=3), settings.examples, settings.samples)
+    checkpoints = Checkpoints(Path(folder), run.keep_every)
+    driver = make_learner(made, run.steps, **(learner or {}))
+    return Fit(driver, run, settings, evaluation, checkpoints, relay or Witness())
+
+
+def make_block(*pairs):
+    """A block of (question, answer, counted), each a list."""
+    names = ("question", "answer", "counted")
+    kinds = (np.int64, np.int64, bool)
+    columns = zip(*pairs, strict=True)
+    return {
+        name: Ragged(np.array([each for row in rows for each in row], kind), np.array([len(row) for row in rows]))
+        for name, kind, rows in zip(names, kinds, columns, strict=True)
+    }
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """The parts of the toy experiment, and what makes it."""
+    return SimpleNamespace(
+        Echo=Echo,
+        Rising=Rising,
+        Plain=Plain,
+        Witness=Witness,
+        graph=make_graph,
+        learner=make_learner,
+        fit=make_fit,
+        block=make_block,
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Small tensors are quickest on one thread, and the machine is shared."""
+    torch.set_num_threads(1)
