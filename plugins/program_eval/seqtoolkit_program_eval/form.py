@@ -89,14 +89,12 @@ class Shapes:
             for symbol in {each.origin for each in grammar.alternatives.values()} | set(grammar.passages)
             if self.bracket.name in grammar.reachable(symbol)
         }
-        number = [each for each in grammar.reachable(self.inner) if self._kind(each) == "number"]
-        if not number:
-            raise GrammarError(f"{grammar.path}: {self.inner} can be no number, so that nothing can be sampled")
-        self.number = number[0]
+        self.number = self._numbers(self.inner)[0]
         start = grammar.alternatives.get(grammar.start)
         self.statement = start.slots[0].symbol if start is not None and start.variadic else None
         self.assign = self._only("store") if self.statement else None
-        self.show = self._only("show") if self.statement else None
+        shown = self._only("show") if self.statement else None
+        self.show = None if shown is None else replace(shown, after="")
 
     @property
     def operators(self) -> dict[str, Alternative]:
@@ -206,8 +204,9 @@ class Shapes:
             raise GrammarError(f"{known.where}: {terminal} does not say what to draw: `//= {known.kind} in LOW..HIGH`")
         return Hole("name" if known.kind == "name" else "number", limits)
 
-    def _kind(self, name: str) -> str | None:
-        return self.grammar.terminals[name].kind if name in self.grammar.terminals else None
+    def _numbers(self, symbol: str) -> list[str]:
+        terminals = self.grammar.terminals
+        return [name for name in self.grammar.reachable(symbol) if name in terminals and terminals[name].kind == "number"]
 
     def _opens(self, slot: Slot) -> bool:
         return not slot.terminal and slot.symbol != ""
@@ -215,12 +214,15 @@ class Shapes:
     def _bracket(self) -> Alternative:
         """The alternative that makes an operand of any expression: text, a rule that leads back to itself, text."""
         for each in self.grammar.alternatives.values():
-            texts = [part for part in each.parts if isinstance(part, str)]
-            slots = each.slots
-            if len(texts) == len(each.parts) - 1 == 2 and not slots[0].terminal:  # noqa: SIM102  the second is dear
-                if each.name in self.grammar.reachable(slots[0].symbol):
+            kinds = [isinstance(part, str) for part in each.parts]
+            if kinds == [True, False, True] and not each.slots[0].terminal:
+                inner = each.slots[0].symbol
+                if each.name in self.grammar.reachable(inner) and self._numbers(inner):
                     return each
-        raise GrammarError(f"{self.grammar.path}: no alternative puts an expression in brackets, so nothing can nest")
+        raise GrammarError(
+            f"{self.grammar.path}: no alternative puts an expression in brackets (`\"(\" sum \")\" -> group //= a`), "
+            "and so no program can be sampled"
+        )
 
     def _only(self, call: str) -> Term | None:
         """The statement that does `call`, and needs no variable."""

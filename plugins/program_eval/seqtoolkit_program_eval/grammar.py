@@ -145,6 +145,7 @@ class Grammar:
             raise ProgramError(f"the program has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
         if self._newline:
             text = text.rstrip() + "\n"
+            _check_first(text)
         try:
             return self._lark.parse(text)
         except lark.exceptions.UnexpectedInput as error:
@@ -332,6 +333,15 @@ def layout(text: str) -> str:
         level += marks.count(INDENT) - marks.count(DEDENT)
         lines.append("  " * level + bare)
     return "\n".join(lines)
+
+
+def _check_first(text: str) -> None:
+    """Refuse an indented first statement, which the parser would not notice."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            if line[0] in " \t":
+                raise ProgramError(f"line {number}, column 1: expected a statement, got an indented line")
+            return
 
 
 def _no_grammar(error: Exception, path: Path) -> str:

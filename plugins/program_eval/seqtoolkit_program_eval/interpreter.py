@@ -20,7 +20,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self.printed: list[str] = []
+        self.printed: list[int] = []
         self.room = MAX_PRINTED
 
     def load(self, name: str) -> Any:
@@ -36,11 +36,10 @@ class Memory:
 
     def show(self, value: Any) -> None:
         """Print a value."""
-        text = str(value)
-        self.room -= len(text) + 1
+        self.room -= 2 + value.bit_length() // 3
         if self.room < 0:
-            raise ProgramError(f"the program prints more than {MAX_PRINTED:,} characters")
-        self.printed.append(text)
+            raise ProgramError(f"the program prints more than about {MAX_PRINTED:,} digits")
+        self.printed.append(int(value))
 
     def repeat(self, name: Any, count: Any, body: Any) -> meaning.Steps:
         """Run `body` for each of 0 .. count - 1 as the value of `name`."""
@@ -51,8 +50,7 @@ class Memory:
 
     def do(self, operands: tuple[Any, ...]) -> meaning.Steps:
         """Run the operands in order."""
-        for operand in operands:
-            yield operand
+        yield from operands
 
 
 def run(grammar: Grammar, tree: lark.Tree[Any] | lark.Token) -> tuple[Any, Memory]:
@@ -103,11 +101,11 @@ def _steppers(grammar: Grammar) -> dict[str, Callable[..., meaning.Steps]]:
     }
 
 
-def value_of(grammar: Grammar, text: str) -> tuple[lark.Tree[Any] | lark.Token, str | int]:
-    """The tree of a program, and what it comes to: an integer, or what it prints."""
+def values_of(grammar: Grammar, text: str) -> tuple[lark.Tree[Any] | lark.Token, list[int]]:
+    """The tree of a program, and what it comes to: its value, or the values that it prints."""
     tree = grammar.parse(text)
     value, memory = run(grammar, tree)
-    return tree, "\n".join(memory.printed) if value is None else int(value)
+    return tree, memory.printed if grammar.statements else [int(value)]
 
 
 def evaluate(source: str, grammar: str = "program_eval", modulus: int | None = None) -> str:
@@ -125,7 +123,5 @@ def evaluate(source: str, grammar: str = "program_eval", modulus: int | None = N
     """
     if modulus is not None and modulus < 1:
         raise ValueError(f"modulus: wanted None or at least 1, got {modulus}")
-    _, value = value_of(Grammar.load(grammar), source)
-    if isinstance(value, int):
-        return str(value if modulus is None else value % modulus)
-    return value
+    _, values = values_of(Grammar.load(grammar), source)
+    return "\n".join(str(value if modulus is None else value % modulus) for value in values)

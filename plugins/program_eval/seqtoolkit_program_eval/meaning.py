@@ -71,7 +71,7 @@ def _check_call(node: ast.Call, names: set[str], text: str) -> None:
     wanted = CALLS[name]
     if wanted is not None and len(node.args) != wanted:
         raise ValueError(f"{text!r}: {name} takes {wanted} values, not {len(node.args)}")
-    if not node.args:
+    if not node.args and name != "do":
         raise ValueError(f"{text!r}: {name} needs a value")
     named = name in ("store", "load", "repeat")
     if named and not isinstance(node.args[0], ast.Name):

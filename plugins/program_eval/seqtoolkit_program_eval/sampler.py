@@ -22,7 +22,9 @@ ECHOES = {"copy": "v", "reverse": "v[::-1]", "double": "v + v"}
 class Sampler:
     """Programs of one problem: `source` is the generated code, `__call__` runs it on random bits."""
 
-    def __init__(self, shapes: Shapes, forms: Sequence[Form], longest: int, echo: str | None = None) -> None:
+    def __init__(
+        self, shapes: Shapes, forms: Sequence[Form], longest: int, deepest: int, echo: str | None = None
+    ) -> None:
         self.shapes, self.echo = shapes, echo
         self.forms = sorted(forms, key=lambda form: -form.weight)
         self.longest = longest
@@ -44,6 +46,7 @@ class Sampler:
         self.plain = max(len(plain) for plain, _ in holes)
         self.ranged = max(len(ranged) for _, ranged in holes)
         self.stride = 1 + self.plain + self.ranged
+        self._letters = self._names(deepest)
         total = sum(form.weight for form in self.forms) or 1.0
         self._thresholds = np.cumsum([form.weight / total for form in self.forms])[:-1]
 
@@ -58,10 +61,8 @@ class Sampler:
         rows = self._rows(bits, lengths, most)
         return self._run(rows, lengths.tolist(), nestings.tolist())
 
-    def answer(self, value: str | int, length: int, nesting: int) -> str:
+    def answer(self, value: int, length: int, nesting: int) -> str:
         """What the problem makes of the value of a program."""
-        if isinstance(value, str):
-            return value
         modulus = self.shapes.grammar.option("modulus")
         if self.echo is None:
             return str(value if modulus is None else value % self._table(modulus)[length - 1])
@@ -110,7 +111,7 @@ class Sampler:
         show = self.shapes.show
         body = ["v = row[0]", "t = p = str(v)"]
         if show is not None:
-            body += ["s = ''", "pool = []"]
+            body += ["s = ''", f"pool = list({self._letters!r})"]
         if self.echo is not None:
             body += ["v = p"]
         body += [f"for at in range(1, 1 + nesting * {self.stride}, {self.stride}):", *_indent(self._step())]
@@ -174,13 +175,27 @@ class Sampler:
         if hole.kind == "name":
             if hole.drawn.low == hole.drawn.high:
                 return repr(hole.drawn.low)
-            letters = "".join(map(chr, range(ord(hole.drawn.low), ord(hole.drawn.high) + 1)))
-            return f"(pool or pool.extend({letters!r}) or pool).pop({word} % len(pool))"
+            return f"pool.pop({word} % len(pool))"
         low, high = self._table(hole.drawn.low), self._table(hole.drawn.high)
         place = len(self._space)
         self._space[f"low{place}"] = [0, *low]
         self._space[f"span{place}"] = [1, *(top - bottom + 1 for bottom, top in zip(low, high, strict=True))]
         return f"low{place}[length] + {word} % span{place}[length]"
+
+    def _names(self, deepest: int) -> str:
+        """The letters from which new variables are drawn, each once in a program, so that none is overwritten."""
+        holes = {hole for form in self.forms for hole in self._drawn(form)[1] if hole.kind == "name"}
+        fixed = {hole.drawn.low for hole in holes if hole.drawn.low == hole.drawn.high}
+        ranges = {hole.drawn for hole in holes if hole.drawn.low != hole.drawn.high}
+        path = self.shapes.grammar.path
+        if len(ranges) > 1 or any(len(each.low + each.high) > 2 for each in ranges):
+            raise GrammarError(f"{path}: new names are drawn from one range of letters, such as a..j")
+        letters = "".join(chr(code) for each in ranges for code in range(ord(each.low), ord(each.high) + 1))
+        if fixed & set(letters):
+            raise GrammarError(f"{path}: {', '.join(fixed & set(letters))} is a fixed name and may be drawn as well")
+        if ranges and deepest > len(letters):
+            raise ValueError(f"nesting: at most {len(letters)} in {path.name}, which has so many names, got {deepest}")
+        return letters
 
     def _table(self, expression: str) -> list[int]:
         path = self.shapes.grammar.path

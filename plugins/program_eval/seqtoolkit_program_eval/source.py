@@ -13,7 +13,7 @@ from seqtoolkit_program_eval import interpreter, vocabulary
 from seqtoolkit_program_eval.curriculum import NAMES, Curriculum
 from seqtoolkit_program_eval.curriculum import Name as CurriculumName
 from seqtoolkit_program_eval.form import Shapes
-from seqtoolkit_program_eval.grammar import Grammar
+from seqtoolkit_program_eval.grammar import Grammar, ProgramError
 from seqtoolkit_program_eval.sampler import ECHOES, Sampler
 
 Problem = Literal["add", "control", "program", "copy", "reverse", "double"]
@@ -68,7 +68,7 @@ class ProgramEval(Source):
             raise ValueError(f"nesting: double at length {length} and nesting {nesting} makes answers too long to hold")
         self.problem, self.length, self.nesting, self.terminate = problem, length, nesting, terminate
         self.grammar = Grammar.load(grammar)
-        self.sampler = _sampler(self.grammar, problem, length, weights)
+        self.sampler = _sampler(self.grammar, problem, length, nesting, weights)
         self.curriculum = Curriculum(curriculum, length, nesting)
         self.questions = vocabulary.of_programs(self.grammar, whole=tokens == "terminal")
         negative = self.grammar.option("modulus") is None and problem not in ECHOES
@@ -118,8 +118,10 @@ class ProgramEval(Source):
 
         Raises ProgramError where the text is not of the language or cannot be run.
         """
-        tree, value = interpreter.value_of(self.grammar, text)
-        answer = self.sampler.answer(value, self.length, self.nesting)
+        tree, values = interpreter.values_of(self.grammar, text)
+        if len(values) != 1:
+            raise ProgramError(f"the program prints {len(values)} numbers; a question has one answer")
+        answer = self.sampler.answer(values[0], self.length, self.nesting)
         return self._block([self.grammar.print(tree)], [answer])
 
     def observe(self, metrics: Mapping[str, float]) -> None:
@@ -158,10 +160,10 @@ def belongs(texts: list[str], split: str) -> np.ndarray:
     return found & np.array(list(map(bool, texts))) if "" in texts else found
 
 
-def _sampler(grammar: Grammar, problem: str, length: int, weights: dict[str, float] | None) -> Sampler:
+def _sampler(grammar: Grammar, problem: str, length: int, nesting: int, weights: dict[str, float] | None) -> Sampler:
     shapes = Shapes(grammar)
     if problem in ECHOES:
-        return Sampler(shapes, [], length, problem)
+        return Sampler(shapes, [], length, nesting, problem)
     operators = shapes.operators
     chosen = {name: each.mark.weight for name, each in operators.items() if problem in each.mark.within}
     for name, weight in (weights or {}).items():
@@ -173,7 +175,7 @@ def _sampler(grammar: Grammar, problem: str, length: int, weights: dict[str, flo
     chosen = {name: weight for name, weight in chosen.items() if weight}
     if not chosen:
         raise ValueError(f"weights: no operator is left for the problem {problem} in {grammar.path.name}")
-    return Sampler(shapes, shapes.forms(chosen), length)
+    return Sampler(shapes, shapes.forms(chosen), length, nesting)
 
 
 def _choice(name: str, given: Any, choices: tuple[str, ...]) -> None:

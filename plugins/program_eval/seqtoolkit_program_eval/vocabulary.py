@@ -81,28 +81,26 @@ def of_answers(*, negative: bool) -> Vocabulary:
 def alphabet(pattern: str) -> set[str]:
     """The ASCII characters of which the matches of a regular expression are made.
 
-    Raises ValueError where the expression is of a kind that could take for ever to match, or that means any character.
+    Raises ValueError where the expression does not say which they are.
     """
     found: set[str] = set()
-    _collect(_parser.parse(pattern), found, repeated=False)
+    _collect(_parser.parse(pattern), found)
     return found
 
 
-def _collect(parsed: Any, found: set[str], *, repeated: bool) -> None:
+def _collect(parsed: Any, found: set[str]) -> None:
     for kind, value in parsed:
         if kind is _constants.LITERAL:
             found.add(chr(value))
         elif kind is _constants.IN:
             found.update(_members(value))
         elif kind in _REPEATS:
-            if repeated:
-                raise ValueError("a repetition inside a repetition may take for ever to match")
-            _collect(value[2], found, repeated=value[1] > 1)
+            _collect(value[2], found)
         elif kind is _constants.SUBPATTERN:
-            _collect(value[-1], found, repeated=repeated)
+            _collect(value[-1], found)
         elif kind is _constants.BRANCH:
             for branch in value[1]:
-                _collect(branch, found, repeated=repeated)
+                _collect(branch, found)
         else:
             raise ValueError(f"the pattern does not say which characters it matches ({str(kind).lower()})")
 
