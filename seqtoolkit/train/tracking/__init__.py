@@ -1,0 +1,17 @@
+"""Where a run is recorded: MLflow, a file, or nowhere."""
+
+from seqtoolkit.train.tracking.environment import environment_tags
+from seqtoolkit.train.tracking.file import FileTracker
+from seqtoolkit.train.tracking.mlflow import MLflowTracker, deliver
+from seqtoolkit.train.tracking.tracker import NullTracker, Status, Tracker, Value
+
+__all__ = [
+    "FileTracker",
+    "MLflowTracker",
+    "NullTracker",
+    "Status",
+    "Tracker",
+    "Value",
+    "deliver",
+    "environment_tags",
+]
