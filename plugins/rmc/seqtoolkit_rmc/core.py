@@ -128,8 +128,8 @@ class RelationalMemory(Core):
             gates = (_affine(self.gates_from_input), _affine(self.gates_from_memory))
         return Parameters(
             projection=_affine(self.input_projection),
-            blocks=tuple(reference.Block(*(_affine(part) for part in block.children())) for block in self.blocks),
-            mlp=tuple(_affine(layer) for layer in self.mlp),
+            blocks=tuple(reference.Block(*map(_affine, block.children())) for block in self.blocks),
+            mlp=tuple(map(_affine, self.mlp)),
             gates=gates,
         )
 
@@ -144,7 +144,8 @@ class RelationalMemory(Core):
 
 
 def _affine(module: nn.Module) -> Affine:
-    return Affine(module.weight, module.bias)
+    weight, bias = module.parameters()
+    return Affine(weight, bias)
 
 
 def _input_shape(input_size: int | tuple[int, int], *, matrix: bool) -> tuple[int, int]:

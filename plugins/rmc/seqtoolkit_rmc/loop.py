@@ -5,36 +5,44 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqtoolkit_rmc.reference import Affine, Block, Parameters, Settings, normalize, perceive, project
+from seqtoolkit_rmc.reference import Affine, Block, Parameters, Settings, normalize, project
 
 
 def unroll(
     parameters: Parameters, settings: Settings, inputs: Tensor, memory: Tensor, fresh: Tensor, first: Tensor | None
 ) -> Tensor:
     """All memories [T B N M]: inputs [T B n D] from `memory`, and from `fresh` in the rows that `first` [T B] marks."""
-    blocks = tuple(_scale(block, settings) for block in parameters.blocks)
     projected = project(parameters.projection, inputs)
+    blocks = tuple(_fold(block, settings) for block in parameters.blocks)
+    mlp = tuple(_turn(layer) for layer in parameters.mlp)
     arriving = _heads(blocks[0], settings, projected.flatten(0, 1)).unflatten(0, inputs.shape[:2])
-    gates = None if parameters.gates is None else parameters.gates[1]
-    drive = [None] * len(inputs) if gates is None else _drive(parameters.gates[0], settings, projected).unbind()
+    gates: Affine | None = None
+    drive: tuple[Tensor, ...] = ()
+    if parameters.gates is not None:
+        gates, drive = _turn(parameters.gates[1]), _drive(parameters.gates[0], settings, projected).unbind()
     restarts = [False] * len(inputs) if first is None else first.any(1).tolist()
     memories = []
-    for time, (new, now, push) in enumerate(zip(projected.unbind(), arriving.unbind(), drive, strict=True)):
-        if restarts[time]:
+    for time, (new, now) in enumerate(zip(projected.unbind(), arriving.unbind(), strict=True)):
+        if first is not None and restarts[time]:
             memory = torch.where(first[time, :, None, None], fresh, memory)
-        candidate = _candidate(blocks, parameters.mlp, settings, memory, new, now)
-        memory = candidate if gates is None else _gate(gates, push, candidate, memory)
+        candidate = _attend(blocks, mlp, settings, memory, new, now)
+        memory = candidate if gates is None else _gate(gates, drive[time], candidate, memory)
         memories.append(memory)
     return torch.stack(memories)
 
 
-def _scale(block: Block, settings: Settings) -> Block:
-    """Fold 1 / sqrt(d_k) into what the norm of [q k v] applies to the queries."""
+def _turn(affine: Affine) -> Affine:
+    """The weight as [in out]: turned once a sequence, and its gradient back once."""
+    return Affine(affine.weight.t(), affine.bias)
+
+
+def _fold(block: Block, settings: Settings) -> Block:
+    """Fold 1 / sqrt(d_k) into what the norm of [q k v] applies to the queries; turn the projection."""
     gain = block.qkv_norm.weight
     scale = gain.new_ones(settings.num_heads, 2 * settings.key_size + settings.head_size)
     scale[:, : settings.key_size] = settings.key_size**-0.5
     scale = scale.flatten()
-    return block._replace(qkv_norm=Affine(gain * scale, block.qkv_norm.bias * scale))
+    return block._replace(qkv=_turn(block.qkv), qkv_norm=Affine(gain * scale, block.qkv_norm.bias * scale))
 
 
 def _drive(from_input: Affine, settings: Settings, projected: Tensor) -> Tensor:
@@ -44,16 +52,23 @@ def _drive(from_input: Affine, settings: Settings, projected: Tensor) -> Tensor:
     return project(Affine(from_input.weight, from_input.bias + constant), projected.flatten(2)).unsqueeze(2)
 
 
+def _project(turned: Affine, rows: Tensor) -> Tensor:
+    return torch.addmm(turned.bias, rows.flatten(0, 1), turned.weight).unflatten(0, rows.shape[:2])
+
+
 def _heads(block: Block, settings: Settings, rows: Tensor) -> Tensor:
     """Queries, keys and values of [B S M], a head each: [B heads S 2k+v]."""
-    qkv = normalize(block.qkv_norm, project(block.qkv, rows))
+    qkv = normalize(block.qkv_norm, _project(block.qkv, rows))
     return qkv.unflatten(-1, (settings.num_heads, -1)).transpose(1, 2)
 
 
-def _candidate(
+def _attend(
     blocks: tuple[Block, ...], mlp: tuple[Affine, ...], settings: Settings, memory: Tensor, new: Tensor, now: Tensor
 ) -> Tensor:
-    """The memory after all blocks, [B N M]; in the last one the input's rows are keys and values and nothing else."""
+    """The memory after all blocks, [B N M], of a memory, the projected input's rows, and those rows' heads.
+
+    In the last block the input's rows are keys and values and nothing else.
+    """
     slots, last = memory.shape[1], len(blocks) - 1
     rows = memory if last == 0 else torch.cat([memory, new], 1)
     heads = torch.cat([_heads(blocks[0], settings, memory), now], 2)
@@ -63,7 +78,10 @@ def _candidate(
         if number == last:
             rows = rows[:, :slots]
         rows = normalize(block.attention_norm, rows + _read(settings, heads, rows.shape[1]))
-        rows = normalize(block.mlp_norm, rows + perceive(mlp, rows))
+        hidden = rows
+        for layer in mlp[:-1]:
+            hidden = torch.relu(_project(layer, hidden))
+        rows = normalize(block.mlp_norm, rows + _project(mlp[-1], hidden))
     return rows
 
 
@@ -76,7 +94,6 @@ def _read(settings: Settings, heads: Tensor, queries: int) -> Tensor:
     return torch.bmm(weights, value).view(batch, count, queries, -1).transpose(1, 2).flatten(2)
 
 
-def _gate(gates: Affine, push: Tensor, candidate: Tensor, memory: Tensor) -> Tensor:
-    opened = torch.sigmoid(push + project(gates, torch.tanh(memory)))
-    input_gate, forget_gate = opened.chunk(2, -1)
+def _gate(gates: Affine, drive: Tensor, candidate: Tensor, memory: Tensor) -> Tensor:
+    input_gate, forget_gate = torch.sigmoid(drive + _project(gates, torch.tanh(memory))).chunk(2, -1)
     return torch.addcmul(forget_gate * memory, input_gate, torch.tanh(candidate))
