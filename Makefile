@@ -36,7 +36,7 @@ run: setup ## learn to execute programs, in about five minutes
 	$(BIN)/seqtoolkit run pipelines/program_eval.yaml
 
 .PHONY: test
-test: lint check ## every check and every test, those of the built wheels included
+test: lint ## every check and every test, those of the built wheels included
 	$(PYTEST) -n 2 --dist worksteal -m "not slow"
 
 .PHONY: lint
@@ -45,11 +45,6 @@ lint: setup ## format, lint, types, floors
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports
-
-.PHONY: check
-check: setup ## every pipeline through `seqtoolkit check`
-	@for each in $$(find -L pipelines -name '*.yaml' | sort); do \
-		$(BIN)/seqtoolkit check $$each > /dev/null && echo "$$each fits" || { echo >&2 "$$each does not"; exit 1; }; done
 
 .PHONY: slow
 slow: setup ## the proofs that take minutes
@@ -65,8 +60,7 @@ golden: setup ## write the frozen surfaces anew; look at the diff before you com
 
 .PHONY: docs
 docs: setup ## write the generated parts of docs/ anew, then run every example in them
-	REGENERATE=1 $(PYTEST) tests/test_reference.py
-	$(PYTEST) tests/test_docs.py
+	REGENERATE=1 $(PYTEST) tests/test_docs.py
 
 .PHONY: clean
 clean: ## remove .venv and all that was made, but not runs/ and mlflow.db
