@@ -38,7 +38,7 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(_[0-9]+)*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
@@ -78,6 +78,8 @@ def _told(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
     problem = error.problem or error.context or "not YAML"
     if mark is None:
         return f"{name}: {problem}"
+    if error.context and error.context_mark and error.context_mark.line != mark.line:
+        problem += f" ({error.context} that begins in line {error.context_mark.line + 1})"
     line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
     hint = '; within { } and [ ] an interpolation is quoted: "${...}"' if "${" in line else ""
     return f"{name}:{mark.line + 1}:{mark.column + 1}: {problem}{hint}"

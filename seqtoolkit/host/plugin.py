@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z_][\w-]*")
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _PLACE = re.compile(rf"{_DOTTED}:{_DOTTED}")
 _FOLDER = re.compile(rf"{_DOTTED}:\w[\w./-]*")
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class _PluginError(ValueError):

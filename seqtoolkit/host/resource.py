@@ -1,4 +1,4 @@
-"""Resources: the pipelines and grammars that plugins ship, found by name or path, in a checkout or installed."""
+"""Resources: the pipelines and grammars that plugins ship, found by name or path."""
 
 from __future__ import annotations
 
@@ -70,15 +70,12 @@ def _offers(what: Folder, registry: Registry) -> dict[str, list[tuple[Path, Plug
 
 
 def _roots(place: str | None) -> Iterator[Path]:
-    """The folder `package:folder`: inside the package where it is installed, beside or above it in a checkout."""
+    """Where the folder `package:folder` is; the package is found without being imported."""
     package, _, folder = (place or "").partition(":")
     try:
         spec = find_spec(package) if package else None
     except (ImportError, ValueError):
         return
     for location in (spec and spec.submodule_search_locations) or ():
-        home = Path(location).resolve()
-        checkout = [above for above in home.parents[:3] if (above / "pyproject.toml").is_file()]
-        found = next((each / folder for each in (home, *checkout) if (each / folder).is_dir()), None)
-        if found:
-            yield found
+        if (root := Path(location).resolve() / folder).is_dir():
+            yield root
