@@ -90,6 +90,7 @@ class Shapes:
             if self.bracket.name in grammar.reachable(symbol)
         }
         self.number = self._numbers(self.inner)[0]
+        self.usual = self._hole(self.number, None).drawn
         start = grammar.alternatives.get(grammar.start)
         self.statement = start.slots[0].symbol if start is not None and start.variadic else None
         self.assign = self._only("store") if self.statement else None
@@ -107,7 +108,7 @@ class Shapes:
         return {
             name: each
             for name, each in found.items()
-            if name not in (self.bracket.name, shown) and any(self._opens(slot) for slot in each.slots)
+            if name not in (self.bracket.name, shown) and any(not slot.terminal for slot in each.slots)
         }
 
     def forms(self, weights: Mapping[str, float]) -> list[Form]:
@@ -117,6 +118,22 @@ class Shapes:
             for share, form in self._forms_of(self.operators[name]):
                 found.append(replace(form, weight=weight * share))
         return found
+
+    def table(self, expression: str, longest: int) -> list[int]:
+        """The values of an expression of `length`, at the index `length`, up to `longest`."""
+        try:
+            of = meaning.function(meaning.parse(expression, ["length"]), ["length"])
+            return [0, *(int(of(length)) for length in range(1, longest + 1))]
+        except (ValueError, ArithmeticError) as error:
+            raise GrammarError(f"{self.grammar.path}: {expression!r}, a limit of numbers: {error}") from error
+
+    def limits(self, drawn: Range, longest: int) -> tuple[list[int], list[int]]:
+        """The lowest number of a range and how many there are, at the index `length`."""
+        low, high = self.table(drawn.low, longest), self.table(drawn.high, longest)
+        span = [top - bottom + 1 for bottom, top in zip(low, high, strict=True)]
+        if min(span) < 1:
+            raise GrammarError(f"{self.grammar.path}: {drawn.low}..{drawn.high} is empty")
+        return low, span
 
     def _forms_of(self, operator: Alternative) -> list[tuple[float, Form]]:
         statement = self.statement is not None and operator.name in self.grammar.reachable(self.statement)
@@ -136,15 +153,14 @@ class Shapes:
         used, set_here = term.names("load"), term.names("store")
         if not used:
             return (term,), next(iter(set_here))
-        if self.assign is None:
-            raise GrammarError(f"{term.alternative.mark.where}: no statement gives a variable its first value")
-        name, operand = self.assign.parts
-        variable = next(iter(used))
-        if len(used) > 1 and len({hole for hole in used if hole in set_here}) > 1:
-            raise GrammarError(f"{term.alternative.mark.where}: a statement may need one variable only")
-        first = replace(self.assign, parts=(variable, replace(operand)))  # type: ignore[type-var]  a Hole
-        del name
-        return (first, term), variable
+        if self.assign is None or len(used) > 1:
+            raise GrammarError(
+                f"{term.alternative.mark.where}: a sampled statement reads one variable, "
+                "and another statement (`//= store(a, b)`) gives variables their first value"
+            )
+        (variable,) = used
+        operand = next(part for part in self.assign.parts if isinstance(part, Hole) and part.kind == "operand")
+        return (replace(self.assign, parts=(variable, replace(operand))), term), variable
 
     def _expand(
         self, alternative: Alternative, operator: str, symbol: str, path: tuple[str, ...]
@@ -206,10 +222,9 @@ class Shapes:
 
     def _numbers(self, symbol: str) -> list[str]:
         terminals = self.grammar.terminals
-        return [name for name in self.grammar.reachable(symbol) if name in terminals and terminals[name].kind == "number"]
-
-    def _opens(self, slot: Slot) -> bool:
-        return not slot.terminal and slot.symbol != ""
+        return [
+            name for name in self.grammar.reachable(symbol) if name in terminals and terminals[name].kind == "number"
+        ]
 
     def _bracket(self) -> Alternative:
         """The alternative that makes an operand of any expression: text, a rule that leads back to itself, text."""
@@ -220,7 +235,7 @@ class Shapes:
                 if each.name in self.grammar.reachable(inner) and self._numbers(inner):
                     return each
         raise GrammarError(
-            f"{self.grammar.path}: no alternative puts an expression in brackets (`\"(\" sum \")\" -> group //= a`), "
+            f'{self.grammar.path}: no alternative puts an expression in brackets (`"(" sum ")" -> group //= a`), '
             "and so no program can be sampled"
         )
 

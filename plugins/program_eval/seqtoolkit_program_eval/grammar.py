@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from string import ascii_lowercase
-from typing import Any, NamedTuple
+from typing import Any
 
 import lark
-from lark.grammar import Rule
 from lark.indenter import Indenter
 
-from seqtoolkit_program_eval import meaning
-from seqtoolkit_program_eval.mark import GrammarError, Mark, Marks, Range, read
-from seqtoolkit_program_eval.resource import find
+from seqtoolkit.sdk import find_grammar
+from seqtoolkit_program_eval.mark import GrammarError, read
+from seqtoolkit_program_eval.rule import DEDENT, INDENT, Alternative, Rules, Slot
 
-__all__ = ["Alternative", "Grammar", "GrammarError", "ProgramError", "Slot"]
+__all__ = ["Grammar", "GrammarError", "ProgramError", "nodes"]
 
 MAX_CHARACTERS = 100_000
-INDENT, DEDENT = "\x0e", "\x0f"
-_LAYOUT = {"_INDENT": INDENT, "_DEDENT": DEDENT}
 _READABLE = {
     "$END": "the end of the text",
     "_INDENT": "an indented line",
@@ -33,55 +27,6 @@ _READABLE = {
 
 class ProgramError(ValueError):
     """A program is not one of the language, or cannot be run to its end."""
-
-
-class Slot(NamedTuple):
-    """A part of an alternative that stands in the tree."""
-
-    symbol: str
-    terminal: bool = False
-    repeated: bool = False
-    before: str = ""
-    """The text before each part but the first ones, where `repeated` parts follow one another with text between."""
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One way to write what `origin` stands for; trees have its `name`, texts are its parts one after another."""
-
-    name: str
-    origin: str
-    parts: tuple[str | Slot, ...]
-    meaning: ast.expr
-    mark: Mark
-
-    @property
-    def slots(self) -> list[Slot]:
-        """The parts that stand in the tree."""
-        return [part for part in self.parts if isinstance(part, Slot)]
-
-    @property
-    def operands(self) -> list[str]:
-        """Their names in the meaning."""
-        return list(ascii_lowercase[: len(self.slots)])
-
-    @property
-    def variadic(self) -> bool:
-        """Whether a part is repeated, so that the number of operands is not known."""
-        return any(slot.repeated for slot in self.slots)
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """A word of the language: a fixed text, or a pattern of numbers or names."""
-
-    name: str
-    kind: str
-    """text, number or name"""
-    text: str = ""
-    pattern: str = ""
-    drawn: Range | None = None
-    where: str = ""
 
 
 class _Indenter(Indenter):
@@ -98,7 +43,7 @@ class Grammar:
 
     def __init__(self, text: str, path: Path) -> None:
         self.path = path
-        self.marks: Marks = read(text, path)
+        self.marks = read(text, path)
         indented = "_INDENT" in text
         try:
             self._lark = lark.Lark(
@@ -106,22 +51,14 @@ class Grammar:
             )
         except (lark.exceptions.LarkError, AssertionError, ValueError, TypeError, RecursionError) as error:
             raise GrammarError(_no_grammar(error, path)) from error
-        self.terminals = {each.name: self._terminal(each) for each in self._lark.terminals if self._spoken(each.name)}
-        self.alternatives: dict[str, Alternative] = {}
-        self.passages: dict[str, list[tuple[str | Slot, ...]]] = {}
-        self._helpers: dict[str, list[Rule]] = {}
-        for rule in self._lark.rules:
-            if rule.origin.name.startswith("__"):
-                self._helpers.setdefault(rule.origin.name, []).append(rule)
-        for rule in self._lark.rules:
-            if not rule.origin.name.startswith("__"):
-                self._add(rule)
-        self._check_marks()
+        rules = Rules(self._lark, self.marks, path)
+        self.alternatives, self.passages, self.terminals = rules.alternatives, rules.passages, rules.terminals
+        self._reachable: dict[str, dict[str, tuple[str, str]]] = {}
 
     @classmethod
     def load(cls, name: str) -> Grammar:
         """The grammar of this name, or at this path. Raises GrammarError where there is none or it does not compile."""
-        path = find(name)
+        path = find_grammar(name)
         return _load(path, path.stat().st_mtime_ns)
 
     @property
@@ -218,107 +155,31 @@ class Grammar:
                 names = [each.name for each in self.alternatives.values() if each.origin == at]
                 for name in [at] if at in self.terminals else names:
                     found.setdefault(name, (before, after))
-                for parts in self.passages.get(at, ()):
-                    place = next(index for index, part in enumerate(parts) if isinstance(part, Slot))
-                    inner = parts[place].symbol  # type: ignore[union-attr]  it is the slot
+                for head, inner, tail in self._passages(at):
                     if inner not in seen:
                         seen.add(inner)
-                        head, tail = "".join(map(str, parts[:place])), "".join(map(str, parts[place + 1 :]))
                         todo.append((inner, before + head, tail + after))
             self._reachable[symbol] = found
         return self._reachable[symbol]
 
-    @cached_property
-    def _reachable(self) -> dict[str, dict[str, tuple[str, str]]]:
-        return {}
+    def _passages(self, rule: str) -> Iterator[tuple[str, str, str]]:
+        for parts in self.passages.get(rule, ()):
+            place, slot = next((place, part) for place, part in enumerate(parts) if isinstance(part, Slot))
+            yield "".join(map(str, parts[:place])), slot.symbol, "".join(map(str, parts[place + 1 :]))
 
     def option(self, name: str) -> str | None:
         """What the file says in `//@ name ...`."""
         return self.marks.options[name][0] if name in self.marks.options else None
 
-    def _spoken(self, name: str) -> bool:
-        return name not in self._lark.ignore_tokens and name not in _LAYOUT
 
-    def _terminal(self, definition: Any) -> Terminal:
-        name, mark = definition.name, self.marks.of.get(definition.name)
-        fixed = definition.pattern.type == "str"
-        said = "" if mark is None else mark.meaning
-        where = str(self.path) if mark is None else mark.where
-        if said[:1] in ("'", '"'):
-            try:
-                return Terminal(name, "text", ast.literal_eval(said), where=where)
-            except (SyntaxError, ValueError) as error:
-                raise GrammarError(f"{where}: {said} is not a text in quotes") from error
-        if fixed:
-            return Terminal(name, "text", definition.pattern.value, where=where)
-        kind, _, drawn = said.partition(" in ")
-        low, dots, high = drawn.partition("..")
-        if kind not in ("number", "name") or bool(drawn) != bool(dots):
-            raise GrammarError(
-                f"{where}: {name} is a pattern: wanted `{name}: ... //= number in LOW..HIGH` "
-                f"(or name in a..z, or the text in quotes that is printed for it)"
-            )
-        limits = Range(low.strip(), high.strip()) if dots else None
-        return Terminal(name, kind, pattern=definition.pattern.to_regexp(), drawn=limits, where=where)
-
-    def _add(self, rule: Rule) -> None:
-        origin = rule.origin.name
-        parts = tuple(self._merge(self._part(symbol, rule) for symbol in rule.expansion))
-        slots = [part for part in parts if isinstance(part, Slot)]
-        if rule.alias is None and rule.options.expand1 and len(slots) == 1 and not slots[0].repeated:
-            known = self.passages.setdefault(origin, [])
-            known.append(parts)
-            known.sort(key=len)
-            return
-        name = rule.alias or origin
-        mark = self.marks.of.get(name)
-        if mark is None:
-            raise GrammarError(f"{self.path}: {name} has no meaning: wanted `... -> {name} //= meaning` beside it")
-        known_one = self.alternatives.get(name)
-        if known_one is not None:
-            if known_one.slots != slots or known_one.origin != origin:
-                raise GrammarError(f"{mark.where}: {name} names two alternatives: give each its own name")
-            if sum(map(len, map(str, known_one.parts))) <= sum(map(len, map(str, parts))):
-                return
-        names = [*ascii_lowercase[: len(slots)]]
-        try:
-            read_meaning = meaning.parse(mark.meaning, names)
-        except ValueError as error:
-            raise GrammarError(f"{mark.where}: {error}") from error
-        self.alternatives[name] = Alternative(name, origin, parts, read_meaning, mark)
-
-    def _part(self, symbol: Any, rule: Rule) -> str | Slot:
-        name = symbol.name
-        if symbol.is_term:
-            if name in _LAYOUT:
-                return _LAYOUT[name]
-            terminal = self.terminals[name]
-            if symbol.filter_out and not rule.options.keep_all_tokens and terminal.kind == "text":
-                return terminal.text
-            return Slot(name, terminal=True)
-        if not name.startswith("__"):
-            return Slot(name)
-        bodies = [each.expansion for each in self._helpers[name]]
-        body = min(bodies, key=len)
-        inner = tuple(self._merge(self._part(each, rule) for each in body))
-        slots = [part for part in inner if isinstance(part, Slot)]
-        if len(slots) != 1 or not isinstance(inner[-1], Slot) or slots[0].repeated:
-            raise GrammarError(f'{self.path}: {rule.origin.name}: only `part+` and `("text" part)+` can be repeated')
-        before = "".join(part for part in inner if isinstance(part, str))
-        return Slot(slots[0].symbol, slots[0].terminal, repeated=True, before=before)
-
-    @staticmethod
-    def _merge(parts: Iterator[str | Slot]) -> Iterator[str | Slot]:
-        for part in parts:
-            if isinstance(part, Slot) and part.repeated and part.before:
-                yield part.before
-            yield part
-
-    def _check_marks(self) -> None:
-        known = {*self.alternatives, *(each.name for each in self._lark.terminals)}
-        for name, mark in self.marks.of.items():
-            if name not in known:
-                raise GrammarError(f"{mark.where}: no alternative and no terminal is called {name}")
+def nodes(tree: lark.Tree[Any] | lark.Token) -> Iterator[lark.Tree[Any] | lark.Token]:
+    """The nodes of a tree, however deep it is."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        if isinstance(node, lark.Tree):
+            todo += node.children
 
 
 def layout(text: str) -> str:

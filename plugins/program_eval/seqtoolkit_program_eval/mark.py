@@ -76,7 +76,8 @@ def read(text: str, path: Path) -> Marks:
 
 def _mark(text: str, where: str) -> Mark:
     meaning, *clauses = (part.strip() for part in text.split(";"))
-    weight, within, ranges = 1.0, ("program",), []
+    weight, ranges = 1.0, []
+    within: tuple[str, ...] = ("program",)
     for clause in clauses:
         head, _, rest = clause.partition(" ")
         if head == "weight":

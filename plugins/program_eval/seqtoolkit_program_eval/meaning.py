@@ -15,6 +15,8 @@ MAX_DIGITS = 4_300
 """Numbers of more digits are refused: CPython's own limit for reading and printing them."""
 MAX_BITS = int(MAX_DIGITS * 3.3219)
 MAX_MEANING = 300
+MAX_TIMES = 10_000
+"""Programs with longer loops are read but not sampled."""
 CALLS = {"min": None, "max": None, "abs": 1, "store": 2, "load": 1, "repeat": 3, "do": None, "show": 1}
 """What a meaning may call, with the number of arguments where that is fixed.
 
@@ -112,7 +114,14 @@ def shift(base: int, places: int) -> int:
     return base << places
 
 
-BOUNDED = {"power": power, "shift": shift, "min": min, "max": max, "abs": abs, "__builtins__": {}}
+def times(count: int) -> range:
+    """0 .. count - 1, refused (OverflowError) where sampling would take too long."""
+    if count > MAX_TIMES:
+        raise OverflowError(f"a loop of more than {MAX_TIMES:,} times")
+    return range(count)
+
+
+BOUNDED = {"power": power, "shift": shift, "times": times, "min": min, "max": max, "abs": abs, "__builtins__": {}}
 """What compiled meanings see, and all that they see."""
 
 

@@ -7,14 +7,16 @@ from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
+from lark import Token, Tree
 
 from seqtoolkit.sdk import Block, Ragged, Sample, Source, Split, counter_bits, record
 from seqtoolkit_program_eval import interpreter, vocabulary
+from seqtoolkit_program_eval.code import ECHOES
 from seqtoolkit_program_eval.curriculum import NAMES, Curriculum
 from seqtoolkit_program_eval.curriculum import Name as CurriculumName
-from seqtoolkit_program_eval.form import Shapes
-from seqtoolkit_program_eval.grammar import Grammar, ProgramError
-from seqtoolkit_program_eval.sampler import ECHOES, Sampler
+from seqtoolkit_program_eval.form import Form, Shapes
+from seqtoolkit_program_eval.grammar import Grammar, ProgramError, nodes
+from seqtoolkit_program_eval.sampler import Sampler
 
 Problem = Literal["add", "control", "program", "copy", "reverse", "double"]
 PROBLEMS = ("add", "control", "program", "copy", "reverse", "double")
@@ -68,7 +70,8 @@ class ProgramEval(Source):
             raise ValueError(f"nesting: double at length {length} and nesting {nesting} makes answers too long to hold")
         self.problem, self.length, self.nesting, self.terminate = problem, length, nesting, terminate
         self.grammar = Grammar.load(grammar)
-        self.sampler = _sampler(self.grammar, problem, length, nesting, weights)
+        self.shapes = Shapes(self.grammar)
+        self.sampler = Sampler(self.shapes, _forms(self.shapes, problem, weights), length, nesting, _echo(problem))
         self.curriculum = Curriculum(curriculum, length, nesting)
         self.questions = vocabulary.of_programs(self.grammar, whole=tokens == "terminal")
         negative = self.grammar.option("modulus") is None and problem not in ECHOES
@@ -86,14 +89,14 @@ class ProgramEval(Source):
         blocks = indexes // (self.block * self.world)
         bits = counter_bits(self.seed, self.split, indexes, 2) if self.curriculum.random else None
         lengths, nestings = self.curriculum.difficulty(blocks, bits)
-        texts, answers, kept = self._attempt(indexes, lengths, nestings, 0)
+        texts, answers, kept = self._attempt(indexes, lengths, nestings, 0, 1)
         todo = np.flatnonzero(~kept)
         tries = TRIES[self.split]
         for attempt in range(1, MAX_ATTEMPTS + 1):
             if not len(todo):
                 return texts, answers
             again = np.repeat(todo, tries)
-            found, values, kept = self._attempt(indexes[todo], lengths[again], nestings[again], attempt)
+            found, values, kept = self._attempt(indexes[todo], lengths[again], nestings[again], attempt, tries)
             rows, places = np.unique(np.flatnonzero(kept) // tries, return_index=True)
             for row, place in zip(todo[rows].tolist(), np.flatnonzero(kept)[places].tolist(), strict=True):
                 texts[row], answers[row] = found[place], values[place]
@@ -105,10 +108,10 @@ class ProgramEval(Source):
         )
 
     def _attempt(
-        self, indexes: np.ndarray, lengths: np.ndarray, nestings: np.ndarray, attempt: int
+        self, indexes: np.ndarray, lengths: np.ndarray, nestings: np.ndarray, attempt: int, tries: int
     ) -> tuple[list[str], list[str], np.ndarray]:
-        """Programs, as many for each index as there are lengths for it, and which of them are of the split."""
-        words, tries = self.sampler.words(self.nesting), len(lengths) // len(indexes)
+        """Programs, `tries` for each index, and which of them are of the split."""
+        words = self.sampler.words(self.nesting)
         bits = counter_bits(self.seed, self.split, indexes, tries * words, stream=1 + attempt)
         texts, answers = self.sampler(bits.reshape(-1, words), lengths, nestings, self.nesting)
         return texts, answers, belongs(texts, self.split)
@@ -116,12 +119,18 @@ class ProgramEval(Source):
     def ask(self, text: str) -> Block:
         """One program that a person gives, with its true answer, as a block of one example.
 
+        The modulus goes by the program's longest number, as in training; copy, reverse and double change the value once
+        and once more for each pair of brackets.
+
         Raises ProgramError where the text is not of the language or cannot be run.
         """
         tree, values = interpreter.values_of(self.grammar, text)
         if len(values) != 1:
             raise ProgramError(f"the program prints {len(values)} numbers; a question has one answer")
-        answer = self.sampler.answer(values[0], self.length, self.nesting)
+        found = list(nodes(tree))
+        digits = [len(each) for each in found if isinstance(each, Token) and each.type == self.shapes.number]
+        steps = 1 + sum(isinstance(each, Tree) and each.data == self.shapes.bracket.name for each in found)
+        answer = self.sampler.answer(values[0], min(max(digits, default=1), self.length), steps)
         return self._block([self.grammar.print(tree)], [answer])
 
     def observe(self, metrics: Mapping[str, float]) -> None:
@@ -160,22 +169,26 @@ def belongs(texts: list[str], split: str) -> np.ndarray:
     return found & np.array(list(map(bool, texts))) if "" in texts else found
 
 
-def _sampler(grammar: Grammar, problem: str, length: int, nesting: int, weights: dict[str, float] | None) -> Sampler:
-    shapes = Shapes(grammar)
-    if problem in ECHOES:
-        return Sampler(shapes, [], length, nesting, problem)
+def _echo(problem: str) -> str | None:
+    return problem if problem in ECHOES else None
+
+
+def _forms(shapes: Shapes, problem: str, weights: dict[str, float] | None) -> list[Form]:
+    """The forms of the operators that the grammar gives to `problem`, with `weights` instead of the grammar's."""
     operators = shapes.operators
     chosen = {name: each.mark.weight for name, each in operators.items() if problem in each.mark.within}
     for name, weight in (weights or {}).items():
+        if problem in ECHOES:
+            raise ValueError(f"weights: {problem} has no operators, got {name}")
         if name not in operators:
             raise ValueError(f"weights.{name}: the grammar has no operator of that name; it has {', '.join(operators)}")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
             raise ValueError(f"weights.{name}: wanted a number from 0 up, got {weight!r}")
         chosen[name] = float(weight)
     chosen = {name: weight for name, weight in chosen.items() if weight}
-    if not chosen:
-        raise ValueError(f"weights: no operator is left for the problem {problem} in {grammar.path.name}")
-    return Sampler(shapes, shapes.forms(chosen), length, nesting)
+    if not chosen and problem not in ECHOES:
+        raise ValueError(f"weights: no operator is left for the problem {problem} in {shapes.grammar.path.name}")
+    return shapes.forms(chosen)
 
 
 def _choice(name: str, given: Any, choices: tuple[str, ...]) -> None:

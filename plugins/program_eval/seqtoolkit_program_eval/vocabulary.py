@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from re import _constants, _parser  # type: ignore[attr-defined]  # lark reads patterns with it too
+from re import _constants, _parser
 from typing import Any
 
 import numpy as np
