@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 from seqtoolkit_program_eval import meaning
-from seqtoolkit_program_eval.form import Form, Hole, Shapes, Term
+from seqtoolkit_program_eval.form import Form, Hole, Term
 from seqtoolkit_program_eval.grammar import GrammarError
+from seqtoolkit_program_eval.shape import Shapes
 
 ECHOES: dict[str, Callable[[str], str]] = {
     "copy": lambda text: text,
@@ -19,6 +19,8 @@ ECHOES: dict[str, Callable[[str], str]] = {
 """The memorization problems: what each step does to the text of the value. The program is the number alone."""
 WIDEST = 2**40
 """Ranges up to this size take one random word a number, so that no number is likelier than another by over 2**-24."""
+
+_FUNCTIONS = {each.__name__: each for each in (str, range, list, len, zip, ArithmeticError, ValueError)}
 
 
 class Code:
@@ -37,28 +39,14 @@ class Code:
         self.plain, self.ranged = (max(len(each[place]) for each in drawn) for place in (0, 1))
         self.stride = 1 + self.plain + self.ranged
         self._letters = self._names(deepest)
-        functions = {
-            "str": str,
-            "range": range,
-            "list": list,
-            "len": len,
-            "zip": zip,
-            "ArithmeticError": ArithmeticError,
-        }
-        self._space: dict[str, Any] = {**meaning.BOUNDED, **functions, "ValueError": ValueError}
+        self._space: dict[str, Any] = {**meaning.BOUNDED, **_FUNCTIONS}
         if echo is not None:
             self._space["echo"] = ECHOES[echo]
+        self.source = self._source()
+        exec(self.source, self._space)  # noqa: S102  generated here from checked meanings and quoted texts
+        self.run: Callable[..., tuple[list[str], list[str]]] = self._space["sample"]
 
-    @cached_property
-    def run(self) -> Callable[..., tuple[list[str], list[str]]]:
-        """The generated function."""
-        space, source = self._space, self.source
-        exec(source, space)  # noqa: S102  generated here from checked meanings and quoted texts
-        return space["sample"]
-
-    @cached_property
-    def source(self) -> str:
-        """The generated code: `sample(rows, lengths, nestings)`."""
+    def _source(self) -> str:
         show = self.shapes.show
         body = ["v = row[0]", "t = p = str(v)"]
         if show is not None:
@@ -159,6 +147,11 @@ class Code:
         return _quote(pieces)
 
     def _value(self, term: Term, names: dict[Hole, str], nested: Hole | None) -> str:
+        for each in (term, *(part for part in term.parts if isinstance(part, Term))):
+            if meaning.calls(each.alternative.meaning):
+                raise GrammarError(
+                    f"{each.alternative.mark.where}: {each.alternative.name} acts where a value is wanted"
+                )
         return meaning.substitute(term.alternative.meaning, self._sources(term, names, nested))
 
     def _sources(self, term: Term, names: dict[Hole, str], nested: Hole | None) -> dict[str, str]:

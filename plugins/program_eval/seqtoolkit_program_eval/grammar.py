@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import lark
 from lark.indenter import Indenter
 
 from seqtoolkit.sdk import find_grammar
-from seqtoolkit_program_eval.mark import GrammarError, read
+from seqtoolkit_program_eval.mark import GrammarError, Marks, read
 from seqtoolkit_program_eval.rule import DEDENT, INDENT, Alternative, Rules, Slot
 
 __all__ = ["Grammar", "GrammarError", "ProgramError", "nodes"]
@@ -50,7 +51,7 @@ class Grammar:
                 text, parser="lalr", maybe_placeholders=False, postlex=_Indenter() if indented else None
             )
         except (lark.exceptions.LarkError, AssertionError, ValueError, TypeError, RecursionError) as error:
-            raise GrammarError(_no_grammar(error, path)) from error
+            raise GrammarError(_no_grammar(error, path, self.marks)) from error
         rules = Rules(self._lark, self.marks, path)
         self.alternatives, self.passages, self.terminals = rules.alternatives, rules.passages, rules.terminals
         self._reachable: dict[str, dict[str, tuple[str, str]]] = {}
@@ -205,10 +206,11 @@ def _check_first(text: str) -> None:
             return
 
 
-def _no_grammar(error: Exception, path: Path) -> str:
+def _no_grammar(error: Exception, path: Path, marks: Marks) -> str:
     line = getattr(error.__context__, "line", None) or getattr(error, "line", None)
-    first = " ".join(str(error).split("\n")[0].split())
-    return f"{path}{f':{line}' if line else ''}: not a grammar: {first.rstrip(': ')}"
+    first = " ".join(str(error).split("\n")[0].split()).rstrip(": ")
+    named = next((marks.places[word] for word in re.findall(r"\w+", first) if word in marks.places), str(path))
+    return f"{f'{path}:{line}' if line else named}: not a grammar: {first}"
 
 
 @lru_cache(maxsize=64)

@@ -55,6 +55,8 @@ class Marks:
     of: dict[str, Mark] = field(default_factory=dict)
     options: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Each option with its text and where it stands."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where each name is defined."""
 
 
 def read(text: str, path: Path) -> Marks:
@@ -62,6 +64,8 @@ def read(text: str, path: Path) -> Marks:
     marks = Marks()
     for number, line in enumerate(text.splitlines(), 1):
         where = f"{path}:{number}"
+        for name in (*_DEFINITION.findall(line), *_ALIAS.findall(line.partition("//")[0])):
+            marks.places.setdefault(name, where)
         if option := _OPTION.match(line):
             marks.options[option[1]] = (option[2], where)
         elif match := _MARK.match(line):

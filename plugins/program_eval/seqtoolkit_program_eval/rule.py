@@ -96,7 +96,7 @@ class Rules:
         name, mark = definition.name, self.marks.of.get(definition.name)
         fixed = definition.pattern.type == "str"
         said = "" if mark is None else mark.meaning
-        where = str(self.path) if mark is None else mark.where
+        where = self._where(name)
         if said[:1] in ("'", '"'):
             try:
                 return Terminal(name, "text", ast.literal_eval(said), where=where)
@@ -117,7 +117,7 @@ class Rules:
     def _add(self, rule: Rule) -> None:
         origin = str(rule.origin.name)
         if origin.startswith("_"):
-            raise GrammarError(f"{self.path}: {origin}: the names of rules begin with a letter or `?`")
+            raise GrammarError(f"{self._where(origin)}: {origin}: the names of rules begin with a letter or `?`")
         parts = tuple(_spread(self._part(symbol, rule) for symbol in rule.expansion))
         slots = [part for part in parts if isinstance(part, Slot)]
         if rule.alias is None and rule.options.expand1 and len(slots) == 1 and not slots[0].repeated:
@@ -130,7 +130,9 @@ class Rules:
     def _name(self, name: str, origin: str, parts: Parts) -> None:
         mark, known = self.marks.of.get(name), self.alternatives.get(name)
         if mark is None:
-            raise GrammarError(f"{self.path}: {name} has no meaning: wanted `... -> {name} //= meaning` beside it")
+            raise GrammarError(
+                f"{self._where(name)}: {name} has no meaning: wanted `... -> {name} //= meaning` beside it"
+            )
         slots = [part for part in parts if isinstance(part, Slot)]
         if known is not None:
             if known.slots != slots or known.origin != origin:
@@ -165,9 +167,14 @@ class Rules:
         inner = tuple(_spread(self._part(each, rule) for each in body))
         slots = [part for part in inner if isinstance(part, Slot)]
         if len(slots) != 1 or not isinstance(inner[-1], Slot) or slots[0].repeated:
-            raise GrammarError(f'{self.path}: {rule.origin.name}: only `part+` and `("text" part)+` can be repeated')
+            raise GrammarError(
+                f'{self._where(rule.origin.name)}: {rule.origin.name}: only `part+` and `("text" part)+` can be repeated'
+            )
         before = "".join(part for part in inner if isinstance(part, str))
         return Slot(slots[0].symbol, slots[0].terminal, repeated=True, before=before)
+
+    def _where(self, name: str) -> str:
+        return self.marks.places.get(name, str(self.path))
 
     def _check(self, ignored: set[str]) -> None:
         for name, mark in self.marks.of.items():

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqtoolkit_program_eval.code import ECHOES, WIDEST, Code
-from seqtoolkit_program_eval.form import Form, Shapes
+from seqtoolkit_program_eval.form import Form
+from seqtoolkit_program_eval.shape import Shapes
 
 
 class Sampler:

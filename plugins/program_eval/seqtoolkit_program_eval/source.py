@@ -14,9 +14,10 @@ from seqtoolkit_program_eval import interpreter, vocabulary
 from seqtoolkit_program_eval.code import ECHOES
 from seqtoolkit_program_eval.curriculum import NAMES, Curriculum
 from seqtoolkit_program_eval.curriculum import Name as CurriculumName
-from seqtoolkit_program_eval.form import Form, Shapes
+from seqtoolkit_program_eval.form import Form
 from seqtoolkit_program_eval.grammar import Grammar, ProgramError, nodes
 from seqtoolkit_program_eval.sampler import Sampler
+from seqtoolkit_program_eval.shape import Shapes
 
 Problem = Literal["add", "control", "program", "copy", "reverse", "double"]
 PROBLEMS = ("add", "control", "program", "copy", "reverse", "double")
