@@ -46,6 +46,8 @@ class State:
             found = json.loads((folder / STATE).read_text())
         except (OSError, ValueError):
             return cls()
+        if not isinstance(found, dict):
+            return cls()
         known = {each.name for each in fields(cls)}
         return cls(**{key: value for key, value in found.items() if key in known})
 

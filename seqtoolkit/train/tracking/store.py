@@ -8,7 +8,9 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -44,11 +46,10 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         """Open the store at `uri`; makes an SQLite database where there is none."""
-        from mlflow import MlflowClient
-
+        client = _mlflow().MlflowClient
         self.uri = uri
         with _translated(uri, opening=True), _alone(uri):
-            self._client = MlflowClient(uri)
+            self._client = client(uri)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, made where there is none."""
@@ -142,12 +143,7 @@ class Store:
 
 def resolve(uri: str | None = None) -> str:
     """The address of the store that is meant: `uri`, or else what MLflow's own settings name."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        from mlflow.tracking import get_tracking_uri
-    except ImportError as error:
-        raise Refused(f"MLflow cannot be imported ({error}): pip install mlflow-skinny sqlalchemy alembic") from error
-    return absolute(uri or get_tracking_uri())
+    return absolute(uri or _mlflow().get_tracking_uri())
 
 
 def absolute(uri: str) -> str:
@@ -186,6 +182,15 @@ def tidy(keys: Iterable[str]) -> list[str]:
             name = f"{name[:200].rstrip('/.')}-{zlib.crc32(key.encode()):08x}"
         tidied[name] = key
     return list(tidied)
+
+
+def _mlflow() -> ModuleType:
+    """The part of MLflow that mlflow-skinny has; takes a second the first time."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        return import_module("mlflow.tracking")
+    except ImportError as error:
+        raise Refused(f"MLflow cannot be imported ({error}): pip install mlflow-skinny sqlalchemy alembic") from error
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ _PROC = Path("/proc")
 
 
 class SystemMonitor:
-    """Gives `log` a sample every `every` seconds until it is stopped; what the machine does not tell is left out."""
+    """Gives `log` a sample at once and every `every` seconds until it is stopped; what the machine does not tell is left out."""
 
     def __init__(self, log: Callable[[Mapping[str, float]], None], every: float) -> None:
         self._log, self._every = log, every
@@ -36,6 +36,7 @@ class SystemMonitor:
         return {f"system/{name}": round(value, 1) for name, value in values.items()}
 
     def _run(self) -> None:
+        self._log(self.sample())
         while not self._stopped.wait(self._every):
             self._log(self.sample())
 
