@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from seqtoolkit.flow.model import Decoding, Model
 from seqtoolkit.folder import RunFolder
-from seqtoolkit.host.assemble import assemble, make_source
+from seqtoolkit.host.assemble import assemble, located, make_source
 from seqtoolkit.host.config import ConfigError, Plan
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.recorder import Recorder
@@ -51,7 +52,7 @@ class Experiment:
         self.run: RunSettings = plan.sections["run"]
         self.evaluate: EvaluateSettings = plan.sections["evaluate"]
         assemble(plan, build=False)
-        with _located("run"):
+        with _under("run", RunSettings):
             _positive(self.run)
             device = choose_device(self.run.device)
             choose_precision(self.run.precision, device)
@@ -59,13 +60,13 @@ class Experiment:
             torch.set_num_threads(self.run.threads)
         self.graph = assemble(plan, seed=self.run.seed)
         given = {"graph": self.graph, "device": device, "steps": self.run.steps, "precision": self.run.precision}
-        with _located("learner"):
+        with _under("learner", plan.learner.factory):
             self.learner: Learner = plan.learner.maker()(**given)
-        with _located("evaluate"):
+        with _under("evaluate", EvaluateSettings):
             source = make_source(self.plan.evaluate_source, seed=self.run.seed)
             self.evaluation = Evaluation(self.graph, source, self.evaluate.examples, self.evaluate.samples)
             self._check_best()
-        with _located("track"):
+        with _under("track", plan.track.factory):
             self.tracker: Tracker = plan.track.maker()()
 
     def __call__(self, place: RunFolder, progress: Progress | None) -> Result:
@@ -110,7 +111,7 @@ class Experiment:
     def _start(self, place: RunFolder) -> str | None:
         tags = {**environment_tags(), "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
         params = {**_flat(self.plan.resolved), "parameters": self.graph.parameters}
-        with _located("track"):
+        with _under("track", self.plan.track.factory):
             run_id = self.tracker.start(
                 name=place.path.name, params=params, tags=tags, folder=place.path, resume=place.tracked
             )
@@ -144,15 +145,14 @@ def _positive(run: RunSettings) -> None:
 
 
 @contextlib.contextmanager
-def _located(key: str) -> Iterator[None]:
+def _under(key: str, factory: Callable[..., Any]) -> Iterator[None]:
     """ValueErrors raised inside become a ConfigError under `key`."""
     try:
         yield
     except ConfigError:
         raise
     except ValueError as error:
-        text = str(error)
-        raise ConfigError([text if text.startswith(f"{key}.") else f"{key}.{text}"]) from None
+        raise ConfigError([located(key, signature(factory).parameters, error)]) from None
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -168,3 +168,22 @@ def toy():
 def _one_thread():
     """Small tensors are quickest on one thread, and the machine is shared."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Overrides that make the default pipeline so small that it trains in a moment."""
+    return [
+        "source.nesting=1",
+        "batch.size=8",
+        "model.core=lstm",
+        "model.core.hidden_size=16",
+        "model.head.sizes=[16]",
+        "run.steps=6",
+        "run.log_every=2",
+        "run.checkpoint_every=2",
+        "evaluate.every=3",
+        "evaluate.examples=20",
+        "evaluate.test_examples=10",
+        "track=none",
+    ]

@@ -11,30 +11,16 @@ from seqtoolkit import ConfigError, Pipeline, load_model
 from seqtoolkit.folder import RunError
 from seqtoolkit.train.checkpoint import CheckpointError
 
-TINY = [
-    "source.nesting=1",
-    "batch.size=8",
-    "model.core=lstm",
-    "model.core.hidden_size=16",
-    "model.head.sizes=[16]",
-    "run.steps=6",
-    "run.log_every=2",
-    "run.checkpoint_every=2",
-    "evaluate.every=3",
-    "evaluate.examples=20",
-    "evaluate.test_examples=10",
-    "track=none",
-]
+
+@pytest.fixture
+def pipeline(tiny):
+    """The default pipeline, so small that it trains in a moment, with changes."""
+    return lambda *overrides: Pipeline.load("program_eval", [*tiny, *overrides])
 
 
-def tiny(*overrides):
-    """The default pipeline, so small that it trains in a moment."""
-    return Pipeline.load("program_eval", [*TINY, *overrides])
-
-
-def test_a_run_gives_metrics_a_model_and_a_checkpoint(tmp_path):
+def test_a_run_gives_metrics_a_model_and_a_checkpoint(pipeline, tmp_path):
     """After a run the metrics of both splits are there, and the checkpoint holds the model's weights."""
-    result = tiny().run(tmp_path)
+    result = pipeline().run(tmp_path)
     assert result.status == "FINISHED"
     assert set(result.metrics) == {
         f"{s}/{m}" for s in ("valid", "test") for m in ("loss", "accuracy", "sequence_accuracy")
@@ -46,9 +32,9 @@ def test_a_run_gives_metrics_a_model_and_a_checkpoint(tmp_path):
     assert all(torch.equal(weights[name], state[name]) for name in state)
 
 
-def test_the_model_is_a_module_for_anyones_code(tmp_path):
+def test_the_model_is_a_module_for_anyones_code(pipeline, tmp_path):
     """A model is taken out, called on tensors, differentiated, and loaded again from the run's folder."""
-    result = tiny().run(tmp_path)
+    result = pipeline().run(tmp_path)
     inputs = torch.randint(0, 20, (5, 3))
     predictions, state = result.model(inputs)
     assert predictions.shape[:2] == (5, 3)
@@ -60,9 +46,9 @@ def test_the_model_is_a_module_for_anyones_code(tmp_path):
     assert state is not None
 
 
-def test_a_mapping_is_as_good_as_a_file(tmp_path):
+def test_a_mapping_is_as_good_as_a_file(pipeline, tmp_path):
     """The same pipeline from a mapping and from a file gives bitwise the same weights."""
-    from_file = tiny().run(tmp_path / "a")
+    from_file = pipeline().run(tmp_path / "a")
     mapping = OmegaConf.to_container(OmegaConf.load(from_file.folder / "config.yaml"))
     from_mapping = Pipeline.from_config(mapping).run(tmp_path / "b")
     assert from_mapping.metrics == from_file.metrics
@@ -70,18 +56,18 @@ def test_a_mapping_is_as_good_as_a_file(tmp_path):
         assert torch.equal(mine, other)
 
 
-def test_the_seed_of_the_run_decides_everything(tmp_path):
+def test_the_seed_of_the_run_decides_everything(pipeline, tmp_path):
     """Another run.seed gives other weights and other data; the same one gives the same."""
-    runs = [tiny(f"run.seed={seed}").run(tmp_path) for seed in (1, 1, 2)]
+    runs = [pipeline(f"run.seed={seed}").run(tmp_path) for seed in (1, 1, 2)]
     flat = [torch.cat([each.flatten() for each in run.model.parameters()]) for run in runs]
     assert torch.equal(flat[0], flat[1])
     assert not torch.equal(flat[0], flat[2])
     assert runs[0].metrics["test/loss"] != runs[2].metrics["test/loss"]
 
 
-def test_resuming_to_more_steps_continues_where_the_run_stood(tmp_path):
+def test_resuming_to_more_steps_continues_where_the_run_stood(pipeline, tmp_path):
     """A finished run goes on with more steps, under the same id, its metrics without a gap or a repetition."""
-    first = tiny().run(tmp_path)
+    first = pipeline().run(tmp_path)
     second = Pipeline.resume(first.run_id, ["run.steps=10"], tmp_path)
     assert second.run_id == first.run_id
     rows = [json.loads(line) for line in (second.folder / "metrics.jsonl").read_text().splitlines()]
@@ -89,20 +75,20 @@ def test_resuming_to_more_steps_continues_where_the_run_stood(tmp_path):
     assert logged == [2, 4, 6, 8, 10]
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+def test_a_checkpoint_of_another_model_is_refused(pipeline, tmp_path):
     """Resuming with another architecture is one line that says which weights do not fit, and the run stays whole."""
-    first = tiny().run(tmp_path)
+    first = pipeline().run(tmp_path)
     with pytest.raises(CheckpointError, match=r"of another model.*core"):
         Pipeline.resume(first.run_id, ["model.core.hidden_size=24"], tmp_path)
     assert Pipeline.resume(first.run_id, [], tmp_path).status == "FINISHED"
 
 
-def test_a_run_that_is_not_there_is_said_with_those_that_are(tmp_path):
+def test_a_run_that_is_not_there_is_said_with_those_that_are(pipeline, tmp_path):
     """An unknown run names the latest runs; an ambiguous beginning names its candidates."""
     with pytest.raises(RunError, match="no run 'nothing'"):
         Pipeline.resume("nothing", [], tmp_path)
     for _ in range(2):
-        tiny("run.steps=1").run(tmp_path)
+        pipeline("run.steps=1").run(tmp_path)
     with pytest.raises(RunError, match="the beginning of 2 runs"):
         Pipeline.resume("2", [], tmp_path)
 
@@ -122,10 +108,10 @@ def test_a_run_that_is_not_there_is_said_with_those_that_are(tmp_path):
         ("model.core.hidden_size=0", r"model\.core\.hidden_size"),
     ],
 )
-def test_values_that_cannot_work_are_one_line_with_their_key(tmp_path, override, line):
+def test_values_that_cannot_work_are_one_line_with_their_key(pipeline, tmp_path, override, line):
     """A value of the right type that makes no sense is refused before anything is made, under its full key."""
     with pytest.raises(ConfigError, match=line) as caught:
-        tiny(override).run(tmp_path)
+        pipeline(override).run(tmp_path)
     assert len(caught.value.problems) == 1
     assert not list(tmp_path.iterdir())
 
@@ -136,19 +122,19 @@ def test_parts_that_do_not_fit_are_refused_before_data_is_touched():
         Pipeline.load("program_eval", ["model.encoder=linear"]).check()
 
 
-def test_accumulation_and_mixing_run_from_a_pipeline(tmp_path):
+def test_accumulation_and_mixing_run_from_a_pipeline(tiny, tmp_path):
     """`learner.accumulate` and `source: mix` are reached from the configuration alone."""
     one, two = ({"use": "program_eval", "problem": problem, "length": 1} for problem in ("add", "control"))
     mix = {"use": "mix", "sources": [one, two], "weights": [1, 3]}
     config = OmegaConf.to_container(OmegaConf.create({"source": mix, "model": {"core": "lstm"}}))
-    rest = [each for each in TINY if not each.startswith(("source", "model"))]
+    rest = [each for each in tiny if not each.startswith(("source", "model"))]
     result = Pipeline.from_config(config, [*rest, "learner.accumulate=2", "transform=reverse"]).run(tmp_path)
     assert result.status == "FINISHED"
 
 
 @pytest.mark.parametrize("decoding", ["teacher_forcing", "parallel"])
 @pytest.mark.parametrize("decoder", ["shared", "separate"])
-def test_every_way_of_decoding_trains(tmp_path, decoding, decoder):
+def test_every_way_of_decoding_trains(pipeline, tmp_path, decoding, decoder):
     """Decoding and decoder are keys of the model; each combination trains and is evaluated."""
-    result = tiny(f"model.decoding={decoding}", f"model.decoder={decoder}", "run.steps=2").run(tmp_path)
+    result = pipeline(f"model.decoding={decoding}", f"model.decoder={decoder}", "run.steps=2").run(tmp_path)
     assert 0 <= result.metrics["valid/accuracy"] <= 1

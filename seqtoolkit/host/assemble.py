@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ def make_source(block: Block, *, seed: int, split: Split | None = None) -> Sourc
     try:
         return block.maker()(**given)
     except ValueError as error:
-        raise ConfigError([_located(block.key, error)]) from None
+        raise ConfigError([located(block.key, signature(block.factory).parameters, error)]) from None
 
 
 class _Assembly:
@@ -105,11 +105,11 @@ class _Assembly:
 
     def _make(self, block: Block, **given: Any) -> Any:
         """Build a part, with those of the given things that its factory takes; None where it cannot be."""
-        wanted = inspect.signature(block.factory).parameters
+        wanted = signature(block.factory).parameters
         try:
             return block.maker()(**{name: value for name, value in given.items() if name in wanted})
         except Exception as error:  # noqa: BLE001  a plugin's constructor may raise anything
-            self.problems.append(_located(block.key, error))
+            self.problems.append(located(block.key, signature(block.factory).parameters, error))
             return None
 
     def _join(self, block: Block, part: Any, reads: Record | None = None, writes: Record | None = None) -> bool:
@@ -119,7 +119,7 @@ class _Assembly:
         try:
             self.graph.join(block.key, block.use, part, _specs(reads), part.writes if writes is None else writes)
         except ValueError as error:
-            self.problems.append(_located(block.key, error))
+            self.problems.append(located(block.key, signature(block.factory).parameters, error))
             self.graph.flowing.clear()
             return False
         return True
@@ -139,11 +139,10 @@ def _first(made: Any, make: Callable[[], Any]) -> Callable[[], Any]:
     return lambda: waiting.pop() if waiting else make()
 
 
-def _located(key: str, error: Exception) -> str:
-    """The error as one line under its key; a message that begins with a parameter's name extends the key."""
+def located(key: str, names: Collection[str], error: Exception) -> str:
+    """The error as one line under its key; a message that begins with one of the names extends the key by it."""
     text = " ".join(str(error).split())
     if not isinstance(error, ValueError):
         return f"{key}: {type(error).__name__}: {text}"
     name, colon, _ = text.partition(":")
-    joint = "." if colon and name.replace(".", "").isidentifier() and not text.startswith("wants") else ": "
-    return f"{key}{joint}{text}"
+    return f"{key}.{text}" if colon and name.split(".")[0] in names else f"{key}: {text}"

@@ -46,7 +46,7 @@ class Evaluation:
 
     def __init__(self, graph: Graph, source: Source, examples: int, samples: int = 0) -> None:
         if examples < 1:
-            raise ValueError(f"evaluate.examples: wanted at least 1, got {examples}")
+            raise ValueError(f"examples: wanted at least 1, got {examples}")
         self.graph, self.source, self.examples, self.samples = graph, source, examples, samples
 
     def __call__(self, update: Update, stopped: Callable[[], bool] = lambda: False) -> Evaluated | None:

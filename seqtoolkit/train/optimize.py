@@ -204,7 +204,7 @@ def choose_precision(precision: Precision, device: torch.device) -> Literal["f32
     if precision == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "f32"
     if precision == "f16" and device.type == "cpu":
-        raise ValueError("run.precision: f16 wants a GPU, got the device cpu; use bf16 or f32")
+        raise ValueError("precision: f16 wants a GPU, got the device cpu; use bf16 or f32")
     return precision
 
 
@@ -223,5 +223,5 @@ def choose_device(device: str) -> torch.device:
         torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"run.device: wanted auto or a device of this machine, got {device!r}: {reason}") from None
+        raise ValueError(f"device: wanted auto or a device of this machine, got {device!r}: {reason}") from None
     return chosen
