@@ -50,11 +50,11 @@ def folder(home):
     return path
 
 
-def start(tracker, folder, **changes):
+def _start(tracker, folder, **changes):
     return tracker.start(**{"name": "a name", "params": {}, "tags": {}, "folder": folder} | changes)
 
 
-def history(store, run, key):
+def _history(store, run, key):
     return [(metric.step, metric.value) for metric in store._client.get_metric_history(run, key)]
 
 
@@ -65,7 +65,7 @@ class TestMLflow:
         """Params, tags, every point, files, directories and the status arrive; nothing stays behind, no server runs."""
         tracker = MLflowTracker(experiment="programs", system_every=0.05)
         params = {"model.core.use": "rmc", "lr": 1e-3, "none": None, "list[0]": True}
-        run = start(tracker, folder, params=params, tags={"color": "red"})
+        run = _start(tracker, folder, params=params, tags={"color": "red"})
         assert run in tracker.where()
         assert f"mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db" in tracker.where()
         for step in range(2500):
@@ -83,8 +83,8 @@ class TestMLflow:
         assert (found.info.status, found.info.run_name, found.data.tags["color"]) == ("FINISHED", "a name", "red")
         assert found.data.params == {"model.core.use": "rmc", "lr": "0.001", "none": "None", "list_0_": "True"}
         assert store._client.get_experiment(found.info.experiment_id).name == "programs"
-        assert sorted(history(store, run, "loss")) == [(step, 1 / (step + 1)) for step in range(2500)]
-        assert history(store, run, "system/system_memory_usage_megabytes")
+        assert sorted(_history(store, run, "loss")) == [(step, 1 / (step + 1)) for step in range(2500)]
+        assert _history(store, run, "system/system_memory_usage_megabytes")
         files = Path(found.info.artifact_uri)
         assert (files / "config" / "config.yaml").read_text() == "second"
         assert (files / "plots" / "loss.png").read_text() == "picture"
@@ -93,12 +93,12 @@ class TestMLflow:
     def test_going_on_keeps_params_and_counts_further(self, folder, store):
         """A run that goes on has one id, its first params, a tag for each changed one, and the points of both parts."""
         tracker = MLflowTracker(system_metrics=False)
-        run = start(tracker, folder, params={"steps": 10, "seed": 0})
+        run = _start(tracker, folder, params={"steps": 10, "seed": 0})
         tracker.log({"loss": 1.0}, 1)
         tracker.end("KILLED")
         assert store._client.get_run(run).info.status == "KILLED"
         tracker = MLflowTracker(system_metrics=False)
-        assert start(tracker, folder, params={"steps": 20, "seed": 0, "new": 1}, resume=run) == run
+        assert _start(tracker, folder, params={"steps": 20, "seed": 0, "new": 1}, resume=run) == run
         tracker.log({"loss": 0.5}, 2)
         tracker.end("FAILED", error="RuntimeError: out of luck")
         found = store._client.get_run(run)
@@ -106,9 +106,9 @@ class TestMLflow:
         assert found.data.tags["changed.steps"] == "10 -> 20"
         assert "changed.seed" not in found.data.tags
         assert (found.info.status, found.data.tags["error"]) == ("FAILED", "RuntimeError: out of luck")
-        assert sorted(history(store, run, "loss")) == [(1, 1.0), (2, 0.5)]
+        assert sorted(_history(store, run, "loss")) == [(1, 1.0), (2, 0.5)]
         with pytest.raises(ValueError, match=f"belongs to the run {run}, not to"):
-            start(MLflowTracker(), folder, resume="0" * 32)
+            _start(MLflowTracker(), folder, resume="0" * 32)
 
     def test_the_training_process_never_meets_mlflow(self, folder, store):
         """Whoever logs imports neither mlflow nor sqlalchemy; killed, it loses at most its last second."""
@@ -130,12 +130,12 @@ class TestMLflow:
         while (folder / outbox.JOURNAL).exists():  # the courier outlives it and brings the rest
             time.sleep(0.05)
         assert store._client.get_run(run).info.status == "KILLED"
-        assert sorted(history(store, run, "loss")) == [(step, float(step)) for step in range(300)]
+        assert sorted(_history(store, run, "loss")) == [(step, float(step)) for step in range(300)]
 
     def test_a_courier_that_dies_costs_nothing(self, folder, store, caplog):
         """With its courier killed the run goes on; what it logged is kept, said, and delivered by the next chance."""
         tracker = MLflowTracker(system_metrics=False)
-        run = start(tracker, folder)
+        run = _start(tracker, folder)
         tracker._process.kill()
         tracker._process.wait()
         for step in range(100):
@@ -144,7 +144,7 @@ class TestMLflow:
         assert re.search(r"10[123] items are not delivered yet", caplog.text)
         assert deliver(folder.parent) == 0
         assert store._client.get_run(run).info.status == "FINISHED"
-        assert len(history(store, run, "loss")) == 100
+        assert len(_history(store, run, "loss")) == 100
         assert deliver(folder.parent) == 0
 
     @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ class TestMLflow:
         """A store that cannot be is a ValueError with its address, and leaves nothing in the folder."""
         (home / "text.db").write_text("this is no database, but a text of some length" * 100)
         with pytest.raises(ValueError, match=message) as caught:
-            start(MLflowTracker(**settings), folder)
+            _start(MLflowTracker(**settings), folder)
         assert "\n" not in str(caught.value)
         assert list(folder.iterdir()) == []
 
     def test_a_run_that_is_not_there(self, folder):
         """Going on with an unknown run is a ValueError that names it."""
         with pytest.raises(ValueError, match="0000 not found"):
-            start(MLflowTracker(), folder, resume="0" * 32)
+            _start(MLflowTracker(), folder, resume="0" * 32)
 
     def test_settings_that_cannot_be(self, home):
         """Settings are checked when they are given; a folder that is not there, when it is used."""
@@ -175,7 +175,7 @@ class TestMLflow:
         with pytest.raises(ValueError, match="experiment: wanted a name"):
             MLflowTracker(experiment=" ")
         with pytest.raises(ValueError, match="cannot be recorded here: No such file"):
-            start(MLflowTracker(), home / "none")
+            _start(MLflowTracker(), home / "none")
 
     def test_before_and_after_a_run_nothing_happens(self, folder, caplog):
         """Every method may be called at any time, and an artifact that is not there is only said."""
@@ -184,7 +184,7 @@ class TestMLflow:
         tracker.artifact(folder / "nothing")
         tracker.end("FAILED")
         assert tracker.where() == "MLflow: not started"
-        start(tracker, folder)
+        _start(tracker, folder)
         tracker.artifact(folder / "nothing")
         assert "nothing cannot be recorded: No such file" in caplog.text
         tracker.end("FINISHED")
@@ -197,13 +197,13 @@ class TestMLflow:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
         tracker = MLflowTracker(system_metrics=False)
-        run = start(tracker, folder)
+        run = _start(tracker, folder)
         tracker.end("FINISHED")
         other = Store(f"sqlite:///{home}/other.db")
         assert other._client.get_experiment(other._client.get_run(run).info.experiment_id).name == "theirs"
         (home / "second").mkdir()
         tracker = MLflowTracker(experiment="ours", tracking_uri="sqlite:///mlflow.db", system_metrics=False)
-        run = start(tracker, home / "second")
+        run = _start(tracker, home / "second")
         tracker.end("FINISHED")
         assert store._client.get_experiment(store._client.get_run(run).info.experiment_id).name == "ours"
 
@@ -242,19 +242,19 @@ class TestStore:
         assert math.isnan(found["nan"])
         assert found["inf"] == sys.float_info.max
         assert (found["true"], found["more"]) == (1.0, 1.0)
-        assert [len(history(store, run, key)) for key in found] == [1] * 4
+        assert [len(_history(store, run, key)) for key in found] == [1] * 4
 
     def test_more_than_one_call_takes(self, store, run):
         """2500 points and 250 params go in several calls."""
         store.metrics(run, [Point("x", step, step, step) for step in range(2500)])
         store.params(run, {f"p{n}": str(n) for n in range(250)})
-        assert len(history(store, run, "x")) == 2500
+        assert len(_history(store, run, "x")) == 2500
         assert len(store._client.get_run(run).data.params) == 250
 
     def test_keys_and_values_that_mlflow_forbids(self, store, run):
         """Whatever the keys are, MLflow takes them tidied, none is lost, and what is cut off is marked."""
         keys = ["a[0]", "a_0_", "a@b", "", ".", "..", "../x", "/x", "x/", "a//b", "é ü", "x" * 300, "x" * 301, "\n"]
-        store.params(run, {key: "v" * 7000 for key in keys})
+        store.params(run, dict.fromkeys(keys, "v" * 7000))
         store.metrics(run, [Point(key, 1.0, 1, 1) for key in keys])
         found = store._client.get_run(run).data
         assert len(found.params) == len(found.metrics) == len(keys)
@@ -292,7 +292,7 @@ class TestFile:
         """Each log is a line; going on appends; the status is that of the end."""
         for part in range(2):
             tracker = FileTracker()
-            assert start(tracker, tmp_path, params={"lr": 0.1}, tags={"a": "b"}) is None
+            assert _start(tracker, tmp_path, params={"lr": 0.1}, tags={"a": "b"}) is None
             assert json.loads((tmp_path / "tracking.json").read_text())["status"] == "RUNNING"
             tracker.log({"loss": 0.5}, part)
             tracker.artifact(tmp_path)
@@ -307,10 +307,10 @@ class TestFile:
     def test_nowhere_to_write(self, tmp_path):
         """A folder that is not there is the user's to mend; a folder that goes away later is only said."""
         with pytest.raises(ValueError, match="No such file"):
-            start(FileTracker(), tmp_path / "none")
+            _start(FileTracker(), tmp_path / "none")
         (tmp_path / "run").mkdir()
         tracker = FileTracker()
-        start(tracker, tmp_path / "run")
+        _start(tracker, tmp_path / "run")
         shutil.rmtree(tmp_path / "run")
         tracker.log({"loss": 1.0}, 1)
         tracker.end("FINISHED")
@@ -319,7 +319,7 @@ class TestFile:
 def test_nothing_is_recorded_nowhere(tmp_path):
     """The tracker `none` has no id, writes nothing, and says so."""
     tracker = NullTracker()
-    assert start(tracker, tmp_path) is None
+    assert _start(tracker, tmp_path) is None
     tracker.log({"loss": 1.0}, 1)
     tracker.artifact(tmp_path)
     tracker.end("FINISHED")
@@ -365,5 +365,3 @@ def test_the_package_is_light():
     code = "import sys, seqtoolkit.train.tracking; print([m for m in ('torch', 'mlflow', 'matplotlib', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-

@@ -21,16 +21,24 @@ from seqtoolkit.train.tracking.lock import hold
 from seqtoolkit.train.tracking.outbox import State
 from seqtoolkit.train.tracking.store import Refused, Unreachable
 
-RUN = {"kind": "run", "store": "http://store", "experiment": "e", "name": "n", "key": "k", "time": 1, "tags": {"a": "b"}}
+RUN = {
+    "kind": "run",
+    "store": "http://store",
+    "experiment": "e",
+    "name": "n",
+    "key": "k",
+    "time": 1,
+    "tags": {"a": "b"},
+}
 RESUME = {"kind": "resume", "store": None, "run": None, "time": 1, "tags": {}}
 END = {"kind": "end", "status": "FINISHED", "error": None, "time": 9}
 
 
-def metrics(step, **values):
+def _metrics(step, **values):
     return {"kind": "metrics", "step": step, "time": 100 + step, "values": values or {"loss": step / 2}}
 
 
-class World:
+class _World:
     """A store as it looks from inside; `plan` says what happens to each call: done, lost (the call) or unanswered."""
 
     uri = "http://store"
@@ -94,14 +102,14 @@ class World:
         return True
 
 
-def write(folder, *lines):
+def _write(folder, *lines):
     journal = Journal(folder / outbox.JOURNAL)
     for line in lines:
         journal.put(line)
     journal.close()
 
 
-def deliver_all(folder, world):
+def _deliver_all(folder, world):
     courier = Courier(folder, lambda **event: None, world)
     assert courier.empty()
     return courier.finish()
@@ -116,8 +124,8 @@ def test_whatever_fails_all_arrives_in_one_run(tmp_path_factory, steps, plan):
     """Calls are lost, answers are lost, the courier is killed after any call: one run, every point, the right end."""
     folder = tmp_path_factory.mktemp("run")
     params = {"kind": "params", "params": {"x": "1"}}
-    write(folder, RUN, params, *map(metrics, range(steps)), END)
-    world = World(fate if fate != "killed" else "unanswered" for fate in plan)
+    _write(folder, RUN, params, *map(_metrics, range(steps)), END)
+    world = _World(fate if fate != "killed" else "unanswered" for fate in plan)
     courier = Courier(folder, lambda **event: None, world)
     for fate in plan:
         if fate == "killed":
@@ -127,7 +135,7 @@ def test_whatever_fails_all_arrives_in_one_run(tmp_path_factory, steps, plan):
         except Unreachable:
             continue
     world.plan = []
-    assert deliver_all(folder, world) == 0
+    assert _deliver_all(folder, world) == 0
     assert list(world.runs) == ["run0"]
     run = world.runs["run0"]
     assert {point.step for point in run["points"]} == set(range(steps))
@@ -138,8 +146,8 @@ def test_whatever_fails_all_arrives_in_one_run(tmp_path_factory, steps, plan):
 
 def test_points_travel_together(tmp_path):
     """A thousand points are one call, and no call has more."""
-    write(tmp_path, RUN, *(metrics(step, a=1.0, b=2.0) for step in range(1250)))
-    world = World()
+    _write(tmp_path, RUN, *(_metrics(step, a=1.0, b=2.0) for step in range(1250)))
+    world = _World()
     assert Courier(tmp_path, lambda **event: None, world).empty()
     assert world.calls == ["experiment", "create", "metrics", "metrics", "metrics"]
     assert len(world.runs["run0"]["points"]) == 2500
@@ -147,10 +155,10 @@ def test_points_travel_together(tmp_path):
 
 def test_what_the_store_refuses_is_set_aside(tmp_path):
     """One point that is refused costs no other; it is kept with the reason, and not offered again."""
-    write(tmp_path, RUN, *(metrics(step) for step in range(5)), END)
-    world = World()
+    _write(tmp_path, RUN, *(_metrics(step) for step in range(5)), END)
+    world = _World()
     world.refuse = lambda point: point.step == 3
-    assert deliver_all(tmp_path, world) == 0
+    assert _deliver_all(tmp_path, world) == 0
     assert sorted(point.step for point in world.runs["run0"]["points"]) == [0, 1, 2, 4]
     rejected = [json.loads(line) for line in (tmp_path / outbox.REJECTED).read_text().splitlines()]
     assert [(each["step"], each["reason"]) for each in rejected] == [(3, "never")]
@@ -162,34 +170,34 @@ def test_a_store_without_its_artifacts_still_gets_the_rest(tmp_path):
     (tmp_path / "picture.png").write_text("colors")
     snapshot = outbox.snapshot(tmp_path / "picture.png", tmp_path)
     artifact = {"kind": "artifact", "path": str(snapshot.relative_to(tmp_path)), "folder": "plots"}
-    write(tmp_path, RUN, artifact, metrics(1), END)
-    world = World()
+    _write(tmp_path, RUN, artifact, _metrics(1), END)
+    world = _World()
     world.artifacts_fail = True
-    assert deliver_all(tmp_path, world) == 1
+    assert _deliver_all(tmp_path, world) == 1
     assert len(world.runs["run0"]["points"]) == 1
     assert outbox.backlog(tmp_path) == 1
     world.artifacts_fail = False
-    assert deliver_all(tmp_path, world) == 0
+    assert _deliver_all(tmp_path, world) == 0
     assert world.files == [("plots", "picture.png", "colors")]
     assert not (tmp_path / outbox.FILES).exists()
 
 
 def test_a_run_without_an_end_is_killed_and_can_go_on(tmp_path):
     """When the writer died, the run becomes KILLED; going on in the folder reopens the same run."""
-    write(tmp_path, RUN, metrics(0))
-    world = World()
-    deliver_all(tmp_path, world)
+    _write(tmp_path, RUN, _metrics(0))
+    world = _World()
+    _deliver_all(tmp_path, world)
     assert world.runs["run0"]["status"] == "KILLED"
-    write(tmp_path, RESUME, metrics(1), END)
-    assert deliver_all(tmp_path, world) == 0
+    _write(tmp_path, RESUME, _metrics(1), END)
+    assert _deliver_all(tmp_path, world) == 0
     assert world.runs["run0"]["status"] == "FINISHED"
     assert [point.step for point in world.runs["run0"]["points"]] == [0, 1]
 
 
 def test_the_old_courier_leaves_a_run_that_goes_on(tmp_path, monkeypatch):
     """A courier whose process has died does not say KILLED while a new process writes the same outbox."""
-    write(tmp_path, RUN, metrics(0))
-    world = World()
+    _write(tmp_path, RUN, _metrics(0))
+    world = _World()
     monkeypatch.setattr("seqtoolkit.train.tracking.courier.Courier.__init__.__defaults__", (world,))
     closed = threading.Event()
     closed.set()
@@ -204,8 +212,8 @@ def test_leftovers_of_earlier_runs_go_along(tmp_path, monkeypatch):
     """A courier with nothing to do delivers the runs beside its own, but none that is being worked on."""
     for name in ("own", "left", "busy"):
         (tmp_path / name).mkdir()
-        write(tmp_path / name, RUN | {"key": name}, metrics(0), END)
-    world = World()
+        _write(tmp_path / name, RUN | {"key": name}, _metrics(0), END)
+    world = _World()
     monkeypatch.setattr("seqtoolkit.train.tracking.courier.Courier.__init__.__defaults__", (world,))
     closed, heard = threading.Event(), []
 
@@ -226,8 +234,8 @@ def test_leftovers_of_earlier_runs_go_along(tmp_path, monkeypatch):
 
 def test_an_unreachable_store_is_tried_a_few_times_at_the_end(tmp_path, monkeypatch):
     """At the end of a run the courier gives up after three tries and says how much is left."""
-    write(tmp_path, RUN, metrics(0), END)
-    world = World(["lost"] * 10)
+    _write(tmp_path, RUN, _metrics(0), END)
+    world = _World(["lost"] * 10)
     monkeypatch.setattr("seqtoolkit.train.tracking.courier.Courier.__init__.__defaults__", (world,))
     monkeypatch.setattr("seqtoolkit.train.tracking.courier.time.sleep", lambda seconds: None)
     closed, heard = threading.Event(), []
@@ -240,9 +248,9 @@ def test_an_unreachable_store_is_tried_a_few_times_at_the_end(tmp_path, monkeypa
 def test_passwords_are_not_written_down(tmp_path, monkeypatch):
     """The state has the address without name and password; a later delivery takes them from the environment."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@store")
-    world = World()
+    world = _World()
     world.uri = "http://me:secret@store"
-    write(tmp_path, RUN | {"store": "http://store"}, metrics(0))
+    _write(tmp_path, RUN | {"store": "http://store"}, _metrics(0))
     courier = Courier(tmp_path, lambda **event: None, world)
     assert courier.empty()
     assert "secret" not in (tmp_path / outbox.STATE).read_text()
@@ -251,12 +259,12 @@ def test_passwords_are_not_written_down(tmp_path, monkeypatch):
 
 def test_a_torn_line_is_cut_off_and_garbage_is_passed_over(tmp_path):
     """What was written before a kill stays readable; a half line goes, and a line of garbage costs only itself."""
-    write(tmp_path, RUN, metrics(0))
+    _write(tmp_path, RUN, _metrics(0))
     with (tmp_path / outbox.JOURNAL).open("ab") as file:
         file.write(b'\xff\x00 garbage\n[1]\n{"kind": "metrics", "st')
-    write(tmp_path, metrics(1), END)
-    world = World()
-    assert deliver_all(tmp_path, world) == 0
+    _write(tmp_path, _metrics(1), END)
+    world = _World()
+    assert _deliver_all(tmp_path, world) == 0
     assert [point.step for point in world.runs["run0"]["points"]] == [0, 1]
 
 
@@ -287,15 +295,18 @@ class TestJournal:
     def test_lines_come_out_as_they_went_in(self, tmp_path):
         """Numbers of every kind, infinities and text are read back, in order."""
         values = {"a": 1, "b": np.float32(0.5), "c": float("inf"), "d": True, "e": "ü\n"}
-        write(tmp_path, *({"n": n, **values} for n in range(2500)))
+        _write(tmp_path, *({"n": n, **values} for n in range(2500)))
         lines = [json.loads(line) for line in (tmp_path / outbox.JOURNAL).read_text().splitlines()]
         assert [line["n"] for line in lines] == list(range(2500))
         assert lines[0] == {"n": 0, "a": 1, "b": 0.5, "c": float("inf"), "d": True, "e": "ü\n"}
 
     def test_what_is_no_number_costs_only_its_line(self, tmp_path, caplog):
         """A value that cannot be written is said, and the lines around it are kept."""
-        write(tmp_path, {"n": 1}, {"n": object()}, {"n": 2})
-        assert [json.loads(line) for line in (tmp_path / outbox.JOURNAL).read_text().splitlines()] == [{"n": 1}, {"n": 2}]
+        _write(tmp_path, {"n": 1}, {"n": object()}, {"n": 2})
+        assert [json.loads(line) for line in (tmp_path / outbox.JOURNAL).read_text().splitlines()] == [
+            {"n": 1},
+            {"n": 2},
+        ]
         assert "object" in caplog.text
 
     def test_a_full_disk_loses_nothing_while_memory_lasts(self, tmp_path, monkeypatch, caplog):
