@@ -53,8 +53,12 @@ class Checkpoints:
             draft.mkdir()
             _write(draft, step, weights, state)
             if target.exists():
-                target.replace(self.folder / f".{target.name}")
-            draft.replace(target)
+                if best:
+                    self._name("best", target)
+                aside = self.folder / f".{target.name}"
+                shutil.rmtree(aside, ignore_errors=True)
+                target.rename(aside)
+            draft.rename(target)
             for name in ("best", "last") if best else ("last",):  # what `last` has learned of the best, `best` names
                 self._name(name, target)
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -99,12 +103,16 @@ class Checkpoints:
                 aside.rename(self.folder / aside.name[1:])
 
     def _drop(self) -> None:
+        """Remove what is no longer kept, by a name under which it is nothing any more once that has begun."""
+        for aside in self.folder.glob(".step_*"):
+            shutil.rmtree(aside, ignore_errors=True)
         kept = {self.find("last"), self.find("best")}
         for step, each in self._all().items():
             if each not in kept and not (self.keep_every and step % self.keep_every == 0):
-                shutil.rmtree(each, ignore_errors=True)
-        for aside in self.folder.glob(".step_*"):
-            shutil.rmtree(aside, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    each.rename(self.folder / f".old_{each.name}")
+        for old in self.folder.glob(".old_*"):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -113,7 +121,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS} is no safetensors file: {error}") from None
+        raise CheckpointError(f"{folder / WEIGHTS} is no safetensors file: {' '.join(str(error).split())}") from None
 
 
 def load_state(folder: Path) -> dict[str, Any]:
