@@ -46,11 +46,16 @@ class Curriculum:
         """Whether the examples of one block differ in difficulty."""
         return self.name in ("mix", "combine")
 
+    @property
+    def rises(self) -> bool:
+        """Whether there are levels."""
+        return self.name in ("naive", "combine")
+
     def difficulty(self, blocks: np.ndarray, bits: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Lengths and nestings of examples in `blocks` [n], by two random words each, uint64 [n, 2], where `random`."""
         length = np.full(len(blocks), self.length, np.int64)
         nesting = np.full(len(blocks), self.nesting, np.int64)
-        if self.name in ("naive", "combine"):
+        if self.rises:
             level = np.searchsorted(np.array(self.advances, np.int64), blocks, side="right")
             length = np.minimum(1 + level, self.length)
             nesting = 1 + np.maximum(level - (self.length - 1), 0)
@@ -62,7 +67,7 @@ class Curriculum:
     def observe(self, loss: float) -> None:
         """Hear the loss of the next block."""
         block, self.updates = self.updates, self.updates + 1
-        if self.name not in ("naive", "combine") or len(self.advances) >= self.levels:
+        if not self.rises or len(self.advances) >= self.levels:
             return
         if self.advances and block < self.advances[-1]:
             return

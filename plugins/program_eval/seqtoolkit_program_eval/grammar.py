@@ -92,13 +92,16 @@ class Grammar:
             raise ProgramError("a line's indentation matches none of the lines above it") from error
 
     def _unexpected(self, error: lark.exceptions.UnexpectedInput, text: str) -> str:
+        line, column = error.line, error.column
         if isinstance(error, lark.exceptions.UnexpectedToken):
             wanted: set[str] = set(error.accepts or error.expected)
             got = _READABLE.get(error.token.type, repr(str(error.token)))
+            if error.token.type == "$END":
+                lines = text.rstrip().split("\n")
+                line, column = len(lines), len(lines[-1]) + 1
         else:
             wanted = set(getattr(error, "allowed", None) or ())
             got = repr(text[error.pos_in_stream or 0])
-        line, column = (error.line, error.column) if error.line > 0 else (text.count("\n") + 1, 1)
         readable = sorted({self.readable(name) for name in wanted}, key=lambda word: (word[0] == "'", word))
         return f"line {line}, column {column}: expected {' or '.join(readable)}, got {got}"
 

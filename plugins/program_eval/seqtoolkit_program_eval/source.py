@@ -138,6 +138,11 @@ class ProgramEval(Source):
         """Hear the loss of an update; naive and combine advance by it."""
         self.curriculum.observe(float(metrics["loss"]))
 
+    @property
+    def listens(self) -> bool:
+        """Whether the curriculum advances by what it hears."""
+        return self.curriculum.rises
+
     def memory(self) -> dict[str, Any]:
         """What the curriculum remembers."""
         return self.curriculum.memory()

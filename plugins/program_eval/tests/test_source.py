@@ -1,0 +1,265 @@
+"""The stream of programs: pure, split, in the promised shape, and clear about bad settings."""
+
+import re
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqtoolkit.flow.batch import Pad
+from seqtoolkit_program_eval import ProgramError, ProgramEval
+from seqtoolkit_program_eval.source import PROBLEMS, belongs
+
+LTE = "learning_to_execute"
+SPLITS = ("train", "valid", "test")
+
+
+def rows(block):
+    """A block as a list of examples."""
+    return [tuple(map(tuple, each)) for each in zip(*(block[name].rows() for name in sorted(block)), strict=True)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 2**40), min_size=1, max_size=20),
+    st.sampled_from(PROBLEMS),
+    st.sampled_from(["mix", "baseline"]),
+)
+def test_an_example_depends_on_its_index_alone(indexes, problem, curriculum):
+    """What comes at an index does not depend on what else is drawn with it, or was drawn before."""
+    one = ProgramEval(problem, 3, 2, curriculum)
+    together = rows(one.draw(np.array(indexes)))
+    apart = [rows(ProgramEval(problem, 3, 2, curriculum).draw(np.array([index])))[0] for index in indexes]
+    assert together == apart
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_ranks_share_one_stream(split):
+    """Two ranks with half the block draw together what one rank draws."""
+    whole = ProgramEval(split=split)
+    whole.block = 16
+    whole.reset()
+    parts = []
+    for rank in range(2):
+        source = ProgramEval(split=split)
+        source.block, source.rank, source.world = 8, rank, 2
+        source.reset()
+        parts.append([rows(source.next()) for _ in range(5)])
+    wanted = [rows(whole.next()) for _ in range(5)]
+    assert wanted == [first + second for first, second in zip(*parts, strict=True)]
+
+
+def test_a_stream_resumes_exactly():
+    """A stream stopped and begun anew from its state, levels included, goes on as the one never stopped."""
+
+    def begin(state=None):
+        source = ProgramEval("add", 4, 2, "combine")
+        source.block = 8
+        source.reset(state)
+        return source
+
+    source, stopped = begin(), []
+    for update in range(120):
+        if update == 60:
+            state, told = source.get_state(), list(source.told)
+        stopped.append(rows(source.next()))
+        source.tell({"loss": 1.0})
+    assert source.curriculum.advances
+    again = begin(state)
+    again.told.extend(told)
+    for update in range(60, 120):
+        assert rows(again.next()) == stopped[update]
+        again.tell({"loss": 1.0})
+    assert again.memory() == source.memory()
+
+
+def test_seeds_and_splits_are_streams_of_their_own():
+    """Another seed or split draws other programs."""
+    drawn = {
+        tuple(ProgramEval(seed=seed, split=split).programs(np.arange(50))[0]) for seed in range(3) for split in SPLITS
+    }
+    assert len(drawn) == 9
+
+
+@pytest.mark.parametrize("length", [2, 4])
+def test_splits_share_no_program_at_any_difficulty(length):
+    """No text of one split is drawn in another, whatever the seed, the problem and the language."""
+    drawn = {}
+    for split in SPLITS:
+        drawn[split] = set()
+        for problem, nesting, grammar in product(("add", "program"), (1, 2), ("program_eval", LTE)):
+            for seed in range(2):
+                source = ProgramEval(problem, length, nesting, "baseline", grammar, seed=seed, split=split)
+                drawn[split] |= set(source.programs(np.arange(400))[0])
+    for one, other in combinations(SPLITS, 2):
+        assert not drawn[one] & drawn[other]
+
+
+def test_every_program_belongs_to_one_split():
+    """Of all 90 numbers of two digits, each is drawn in exactly one split, about eight tenths of them in training."""
+    drawn = {
+        split: set(ProgramEval("copy", 2, 1, "baseline", split=split).programs(np.arange(2000))[0]) for split in SPLITS
+    }
+    assert sorted(number for numbers in drawn.values() for number in numbers) == sorted(map(str, range(10, 100)))
+    assert 60 <= len(drawn["train"]) <= 82
+
+
+def test_a_split_without_programs_is_named(tmp_path):
+    """Where all programs of a difficulty are of other splits, the message names the split, the problem and the sizes."""
+    text = ProgramEval().grammar.path.read_text()
+    (tmp_path / "seven.lark").write_text(text.replace("10 ** (length - 1) .. 10 ** length - 1", "7 .. 7"))
+    sources = [ProgramEval("copy", 1, 1, "mix", str(tmp_path / "seven.lark"), split=split) for split in SPLITS]
+    assert sum(belongs(["7"], split)[0] for split in SPLITS) == 1
+    for source in sources:
+        if belongs(["7"], source.split)[0]:
+            assert source.programs(np.arange(3))[0] == ["7"] * 3
+        else:
+            message = f"split: {source.split} has no program of length 1 and nesting 1 of the problem copy"
+            with pytest.raises(ValueError, match=message):
+                source.programs(np.arange(3))
+
+
+@pytest.mark.parametrize("problem", ["add", "control", "program"])
+def test_numbers_have_exactly_length_digits(problem):
+    """Numbers have `length` digits and no leading zero, loops 1 to 9 turns, and programs `nesting` operators."""
+    source = ProgramEval(problem, 4, 3, "baseline")
+    for text in source.programs(np.arange(500))[0]:
+        assert {int(times) for times in re.findall(r"\[(\d+)\]", text)} <= set(range(1, 10))
+        numbers = re.findall(r"\d+", re.sub(r"\[\d+\]", "[]", text))
+        assert all(len(number) == 4 and number[0] != "0" for number in numbers)
+        assert len(re.findall(r"for|if|[^x][+-]", text)) == 3
+        assert text.count("(") == 2
+
+
+def test_operators_come_as_often_as_they_weigh():
+    """Equal weights without a setting; with one, its proportion; an operator of weight nought never."""
+    count = 4000
+
+    def share(sign, **weights):
+        source = ProgramEval("program", 5, 1, "baseline", weights=weights)
+        return sum(sign in text for text in source.programs(np.arange(count))[0]) / count
+
+    for sign in ("if", "for", "-"):
+        assert abs(share(sign) - 0.25) < 0.03
+    assert abs(share("<") - 0.125) < 0.025
+    assert share("*") == 0
+    assert abs(share("*", multiply=4) - 0.5) < 0.03
+    assert share("for", loop=0) == 0
+
+
+def test_echoes_change_the_text_once_a_level():
+    """copy, reverse and double: the number, changed as often as it is nested; as long as is asked."""
+    for problem, change in (("copy", str), ("reverse", lambda text: text[::-1]), ("double", lambda text: text * 2)):
+        for length, nesting in ((1, 1), (50, 1), (7, 3)):
+            texts, answers = ProgramEval(problem, length, nesting, "baseline").programs(np.arange(30))
+            for text, answer in zip(texts, answers, strict=True):
+                wanted = text.strip("()")
+                assert text == "(" * (nesting - 1) + wanted + ")" * (nesting - 1)
+                assert len(wanted) == length
+                for _ in range(nesting):
+                    wanted = change(wanted)
+                assert answer == wanted
+
+
+def test_long_numbers_are_uniform():
+    """Numbers too long for one random word fill their range: every leading and every last digit comes."""
+    texts = ProgramEval("copy", 40, 1, "baseline").programs(np.arange(2000))[0]
+    leading, last = (
+        {digit: sum(text[place] == digit for text in texts) for digit in "0123456789"} for place in (0, -1)
+    )
+    assert leading["0"] == 0
+    assert all(150 < leading[digit] < 300 for digit in "123456789")
+    assert all(140 < last[digit] < 270 for digit in "0123456789")
+
+
+@pytest.mark.parametrize("tokens", ["character", "terminal"])
+@pytest.mark.parametrize("grammar", ["program_eval", LTE])
+@pytest.mark.parametrize("terminate", [True, False])
+def test_batches_are_as_declared(tokens, grammar, terminate):
+    """Ids stay under the declared bounds, questions and answers decode to the texts, ends are not counted."""
+    source = ProgramEval("program", 3, 3, grammar=grammar, tokens=tokens, terminate=terminate)
+    texts, answers = source.programs(np.arange(200))
+    block = source.draw(np.arange(200))
+    assert {name: block[name].values.dtype.name for name in block} == {
+        "question": "int64",
+        "answer": "int64",
+        "counted": "bool",
+    }
+    assert block["question"].values.max() < source.writes["question"].bound
+    assert block["answer"].values.max() < source.writes["answer"].bound
+    assert block["question"].values.min() > 0
+    assert [source.questions.decode(row) for row in block["question"].rows()] == texts
+    assert [source.answers.decode(row) for row in block["answer"].rows()] == answers
+    for answer, counted in zip(block["answer"].rows(), block["counted"].rows(), strict=True):
+        assert counted.tolist() == (answer != 0).tolist()
+        assert (answer[-1] == 0) == terminate
+    batch = Pad(source.writes, size=200)(block)
+    for column in range(0, 200, 17):
+        inputs, targets = batch.inputs[:, column].numpy(), batch.targets[:, column].numpy()
+        shown = source.show(inputs, targets, np.where(targets < 0, 3, targets))
+        assert shown == (texts[column], answers[column], answers[column])
+
+
+def test_tokens_are_whole_words_or_characters():
+    """By terminals a keyword is one id, a number one id a digit; by characters everything is one id a character."""
+    whole, single = (ProgramEval(tokens=tokens).ask("x=12for[3]x+=4if5<6else7") for tokens in ("terminal", "character"))
+    assert len(whole["question"].values) == len(
+        ["x", "=", "1", "2", "for", "[", "3", "]", "x", "+=", "4", "if", "5", "<", "6", "else", "7"]
+    )
+    assert len(single["question"].values) == len("x=12for[3]x+=4if5<6else7")
+
+
+def test_a_wrong_prediction_is_shown_up_to_its_end():
+    """What a model says after its own end is not shown."""
+    source = ProgramEval()
+    block = source.ask("12+30")
+    inputs, targets = block["question"].values, block["answer"].values
+    said = np.array([*source.answers.encode(["4"]).values, 0, 5])
+    assert source.show(inputs, targets, said) == ("12+30", "42", "4")
+
+
+def test_a_person_asks_in_any_spelling():
+    """Blanks and needless semicolons go; the question is what the sampler would have written; mistakes are told."""
+    source = ProgramEval()
+    assert source.questions.decode(source.ask(" 1 + ( 2 - 3 ) ")["question"].values) == "1+(2-3)"
+    statements = ProgramEval(grammar=LTE)
+    block = statements.ask("a = 3 ;\nfor x in range( 2 ) :\n    a -= 5\nprint( a )")
+    assert statements.questions.decode(block["question"].values) == "a=3\nfor x in range(2):\n  a-=5\nprint(a)"
+    assert statements.answers.decode(block["answer"].values) == "-7"
+    with pytest.raises(ProgramError, match="prints 2 numbers"):
+        statements.ask("print(1)\nprint(2)")
+    with pytest.raises(ProgramError, match="line 1, column 3"):
+        source.ask("1+")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"problem": "divide"}, "problem: wanted one of add, control"),
+        ({"curriculum": "none"}, "curriculum: wanted one of"),
+        ({"tokens": "word"}, "tokens: wanted one of"),
+        ({"split": "dev"}, "split: wanted one of"),
+        ({"length": 0}, "length: wanted a whole number from 1"),
+        ({"length": 2.5}, "length: wanted a whole number"),
+        ({"length": True}, "length: wanted a whole number"),
+        ({"nesting": 101}, "nesting: wanted a whole number from 1 to 100, got 101"),
+        ({"nesting": 11, "grammar": LTE}, "nesting: at most 10"),
+        ({"problem": "double", "nesting": 60}, "nesting: double"),
+        ({"grammar": "lisp"}, "grammar 'lisp'"),
+        (
+            {"weights": {"mulitply": 1}},
+            r"weights\.mulitply: the grammar has no operator of that name; it has .*multiply",
+        ),
+        ({"weights": {"add": -1}}, r"weights\.add: wanted a number from 0 up"),
+        ({"weights": {"add": "much"}}, r"weights\.add: wanted a number from 0 up"),
+        ({"problem": "add", "weights": {"add": 0}}, "weights: no operator is left"),
+        ({"problem": "copy", "weights": {"add": 1}}, "weights: copy has no operators"),
+    ],
+)
+def test_a_bad_setting_is_named(given, message):
+    """Each bad value is a ValueError of one line that names the parameter."""
+    with pytest.raises(ValueError, match=message) as caught:
+        ProgramEval(**given)
+    assert "\n" not in str(caught.value)
