@@ -1,0 +1,355 @@
+"""check_core passes a sound core and catches broken ones, each by the law that it breaks."""
+# ruff: noqa: D101, D102  a broken core's name says what is wrong with it
+
+import pytest
+import torch
+from torch import nn
+
+from seqtoolkit.sdk import Core, where_first
+from seqtoolkit.testing import CORE_LAWS, LawBroken, check_core
+
+
+class Sound(Core):
+    """A leaky tanh network of two tensors of state, (h, c)."""
+
+    def __init__(self, input_size):
+        super().__init__()
+        self.input_size, self.output_size = input_size, 4
+        self.read = nn.Linear(input_size, 4)
+        self.recur = nn.Linear(4, 4)
+
+    def initial_state(self, batch_size):
+        zeros = self.read.weight.new_zeros(batch_size, 4)
+        return zeros, zeros + 1
+
+    def step(self, inputs, state):
+        hidden, cell = state
+        hidden = torch.tanh(self.read(inputs) + self.recur(hidden) + 0.1 * cell)
+        return hidden, (hidden, 0.5 * cell + hidden)
+
+
+class Loop(Sound):
+    """A sound unrolling of its own, to be spoilt at `restart`."""
+
+    def restart(self, time, first, fresh, state):
+        return where_first(first[time], fresh, state)
+
+    def unroll(self, inputs, state, first=None):
+        outputs, fresh = [], self.initial_state(inputs.shape[1])
+        for time, now in enumerate(inputs):
+            if first is not None:
+                state = self.restart(time, first, fresh, state)
+            output, state = self.step(now, state)
+            outputs.append(output)
+        return torch.stack(outputs), state
+
+
+class Stateless(Core):
+    """No state, no parameters: a core all the same."""
+
+    def __init__(self, input_size):
+        super().__init__()
+        self.input_size = self.output_size = input_size
+
+    def initial_state(self, batch_size):
+        return ()
+
+    def step(self, inputs, state):
+        return torch.tanh(inputs), state
+
+
+class MiscountedOutputs(Sound):
+    def __init__(self, input_size):
+        super().__init__(input_size)
+        self.output_size = 5
+
+
+class Misspelled(Sound):
+    writes = "f32[B T 4]"
+
+
+class ReadsBatchMajor(Sound):
+    reads = "f32[B T D]"
+
+
+class BatchSecond(Sound):
+    def initial_state(self, batch_size):
+        return tuple(each[None] for each in super().initial_state(batch_size))
+
+    def step(self, inputs, state):
+        output, state = super().step(inputs, tuple(each[0] for each in state))
+        return output, tuple(each[None] for each in state)
+
+
+class RowsStartApart(Sound):
+    def initial_state(self, batch_size):
+        hidden, cell = super().initial_state(batch_size)
+        return hidden + torch.arange(batch_size).to(hidden)[:, None], cell
+
+
+class AlmostStepping(Sound):
+    def unroll(self, inputs, state, first=None):
+        outputs, state = super().unroll(inputs, state, first)
+        return outputs * (1 + 1e-9), state
+
+
+class GradientlessUnroll(Sound):
+    def unroll(self, inputs, state, first=None):
+        outputs, (hidden, cell) = super().unroll(inputs, state, first)
+        return outputs, (hidden, cell.detach())
+
+
+class DeafCall(Sound):
+    def forward(self, inputs, state=None, first=None):
+        return super().forward(inputs, state)
+
+
+class Forgetful(Sound):
+    def forward(self, inputs, state=None, first=None):
+        return super().forward(inputs, None, first)
+
+
+class StateTooOld(Sound):
+    def unroll(self, inputs, state, first=None):
+        outputs, last = super().unroll(inputs, state, first)
+        return outputs, (outputs[-2], last[1]) if len(outputs) > 2 else last
+
+
+class Clairvoyant(Sound):
+    def unroll(self, inputs, state, first=None):
+        return super().unroll(inputs + 1e-3 * inputs.mean(0), state, first)
+
+
+class Gossip(Sound):
+    def step(self, inputs, state):
+        return super().step(inputs - 1e-3 * inputs.mean(0), state)
+
+
+class GossipInTraining(Sound):
+    def __init__(self, input_size):
+        super().__init__(input_size)
+        self.norm = nn.BatchNorm1d(input_size)
+
+    def step(self, inputs, state):
+        return super().step(self.norm(inputs), state)
+
+
+class NoRestart(Loop):
+    def restart(self, time, first, fresh, state):
+        return state
+
+
+class RestartsTogether(Loop):
+    def restart(self, time, first, fresh, state):
+        return fresh if first[time].any() else state
+
+
+class HalfRestart(Loop):
+    def restart(self, time, first, fresh, state):
+        return where_first(first[time], fresh[0], state[0]), state[1]
+
+
+class LateRestart(Loop):
+    def restart(self, time, first, fresh, state):
+        return where_first(first[time - 1], fresh, state) if time else state
+
+
+class RestartsInside(Loop):
+    def restart(self, time, first, fresh, state):
+        return where_first(first[time], fresh, state) if time else state
+
+
+class LeakyRestart(Loop):
+    def restart(self, time, first, fresh, state):
+        leak = tuple(new + old - old.detach() for new, old in zip(fresh, state, strict=True))
+        return where_first(first[time], leak, state)
+
+
+class CutGradient(Sound):
+    def step(self, inputs, state):
+        return super().step(inputs, tuple(each.detach() for each in state))
+
+
+class IdleParameter(Sound):
+    def __init__(self, input_size):
+        super().__init__(input_size)
+        self.idle = nn.Parameter(torch.ones(3))
+
+
+class InfiniteGradient(Sound):
+    def step(self, inputs, state):
+        return super().step(inputs + (self.read.bias * 0).sum().sqrt(), state)
+
+
+class Unregistered(Sound):
+    def __init__(self, input_size):
+        super().__init__(input_size)
+        self.gain = torch.rand(()).item()
+
+    def step(self, inputs, state):
+        return super().step(inputs * self.gain, state)
+
+
+class WrongDtype(Sound):
+    def initial_state(self, batch_size):
+        return tuple(each.double() for each in super().initial_state(batch_size))
+
+
+class WrongDevice(Sound):
+    def initial_state(self, batch_size):
+        zeros = torch.zeros(batch_size, 4, dtype=self.read.weight.dtype)
+        return zeros, zeros + 1
+
+
+class Single(Sound):
+    def step(self, inputs, state):
+        return super().step(inputs.float().to(inputs.dtype), state)
+
+
+class Overwrites(Sound):
+    def step(self, inputs, state):
+        output, (hidden, cell) = super().step(inputs, state)
+        state[1].detach().copy_(cell.detach())
+        return output, (hidden, cell)
+
+
+class CachedStart(Sound):
+    cache = None
+
+    def initial_state(self, batch_size):
+        if self.cache is None or len(self.cache) != batch_size:
+            self.cache = super().initial_state(batch_size)[1]
+        self.cache = self.cache.to(self.read.weight)
+        return super().initial_state(batch_size)[0], self.cache
+
+    def unroll(self, inputs, state, first=None):
+        outputs, last = super().unroll(inputs, state, first)
+        if state[1] is self.cache:
+            state[1].zero_()
+        return outputs, last
+
+
+class AlwaysDrops(Sound):
+    def step(self, inputs, state):
+        output, state = super().step(inputs, state)
+        return nn.functional.dropout(output, 0.5, training=True), state
+
+
+class Remembers(Sound):
+    calls = 0
+
+    def unroll(self, inputs, state, first=None):
+        self.calls += 1
+        outputs, state = super().unroll(inputs, state, first)
+        return outputs + 1e-6 * (self.calls > 1), state
+
+
+class PickyLayout(Sound):
+    def unroll(self, inputs, state, first=None):
+        inputs.view(-1)
+        return super().unroll(inputs, state, first)
+
+
+class BlindToLayout(Sound):
+    def step(self, inputs, state):
+        return super().step(inputs.as_strided(inputs.shape, (inputs.shape[1], 1)), state)
+
+
+BROKEN = {
+    MiscountedOutputs: "shapes",
+    Misspelled: "shapes",
+    ReadsBatchMajor: "shapes",
+    BatchSecond: "batch_first rows restart",
+    RowsStartApart: "batch_first rows restart",
+    AlmostStepping: "unroll_is_step",
+    GradientlessUnroll: "unroll_is_step gradient_through_state",
+    DeafCall: "call",
+    Forgetful: "call",
+    StateTooOld: "unroll_is_step cut restart gradient_through_state",
+    Clairvoyant: "unroll_is_step cut past restart restart_gradient gradient_through_state",
+    Gossip: "rows restart",
+    GossipInTraining: "rows",
+    NoRestart: "unroll_is_step restart restart_gradient",
+    RestartsTogether: "unroll_is_step rows restart",
+    HalfRestart: "unroll_is_step restart restart_gradient",
+    LateRestart: "unroll_is_step cut restart restart_gradient",
+    RestartsInside: "unroll_is_step cut restart",
+    LeakyRestart: "unroll_is_step restart_gradient",
+    CutGradient: "gradient_through_state",
+    IdleParameter: "parameters",
+    InfiniteGradient: "unroll_is_step parameters",
+    Unregistered: "state_dict",
+    WrongDtype: "dtype_and_device",
+    WrongDevice: "dtype_and_device",
+    Single: "float64",
+    Overwrites: "batch_first cut gradient_through_state float64 in_place",
+    CachedStart: "call restart gradient_through_state in_place",
+    AlwaysDrops: ("unroll_is_step call cut rows restart gradient_through_state state_dict float64 repeatable layout"),
+    Remembers: "unroll_is_step call cut past rows restart float64 repeatable layout",
+    PickyLayout: "rows restart layout",
+    BlindToLayout: "layout",
+}
+"""Each broken core, with all the laws that it breaks."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("core", [Sound, Loop, Stateless])
+@pytest.mark.parametrize("law", CORE_LAWS)
+def test_sound_cores_pass(core, law, dtype):
+    """A sound core passes every law in both dtypes, also one that has no state."""
+    check_core(core, law, dtype=dtype)
+
+
+def verdict(core, law):
+    """What check_core says of a core that breaks a law; nothing of one that keeps it."""
+    try:
+        check_core(core, law)
+    except LawBroken as broken:
+        return str(broken)
+    return ""
+
+
+@pytest.mark.parametrize("core", BROKEN)
+def test_broken_cores_are_caught(core):
+    """Each broken core breaks the laws that it should and no others, and says so in one line that begins with the law."""
+    found = {law: said for law in CORE_LAWS if (said := verdict(core, law))}
+    assert found.keys() == set(BROKEN[core].split())
+    assert all(said.startswith(f"{law}: ") and len(said.splitlines()) == 1 for law, said in found.items())
+    with pytest.raises(LawBroken):
+        check_core(core)
+
+
+def test_every_law_can_be_broken():
+    """There is no law that nothing breaks."""
+    assert set(" ".join(BROKEN.values()).split()) == set(CORE_LAWS)
+
+
+def test_message_says_how_much():
+    """The line names the law, the place, and the size of the fault."""
+    with pytest.raises(LawBroken, match=r"^unroll_is_step: Unrolling is stepping.*outputs \(7 steps.* off by .*e-10"):
+        check_core(AlmostStepping, "unroll_is_step")
+
+
+def test_tolerance_follows_dtype():
+    """What float64 shows, float32 cannot: a fault of 1e-9 passes there."""
+    check_core(AlmostStepping, "unroll_is_step", dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"law": "gravity"}, "law: wanted one of shapes, .*got 'gravity'"),
+        ({"dtype": torch.float16}, "dtype: wanted one of"),
+    ],
+)
+def test_bad_questions(options, message):
+    """A law that is not one, and a dtype without a tolerance, are refused by name."""
+    with pytest.raises(ValueError, match=message):
+        check_core(Sound, **options)
+
+
+def test_leaves_the_generator_alone():
+    """Checking a core draws nothing from the caller's random numbers."""
+    before = torch.get_rng_state()
+    check_core(Sound)
+    assert torch.equal(torch.get_rng_state(), before)
