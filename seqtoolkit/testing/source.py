@@ -101,7 +101,7 @@ def untouched(stream: Stream) -> None:
     """A source changes nothing that it was given, and keeps nothing that it gave."""
     source, indexes = stream.make(), stream.indexes
     block = source.draw(indexes)
-    demand(np.arrayequal(indexes, stream.indexes), "the indexes passed to draw have changed")
+    demand(np.array_equal(indexes, stream.indexes), "the indexes passed to draw have changed")
     wanted = examples(block)
     for field in block.values():
         for part in field if isinstance(field, Ragged) else (field,):

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seqtoolkit_rmc import RelationalMemory, from_sonnet, reference
 from torch import Tensor
+
+from seqtoolkit_rmc import RelationalMemory, from_sonnet, reference
 
 GOLDEN = sorted(Path(__file__).with_name("golden").glob("rmc_*.npz"))
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}

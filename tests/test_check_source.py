@@ -1,0 +1,279 @@
+"""check_source passes a sound source and catches broken ones, each by the laws that it breaks."""
+# ruff: noqa: D101, D102  a broken source's name says what is wrong with it
+
+import numpy as np
+import pytest
+import torch
+
+from seqtoolkit.sdk import Ragged, Source, counter_bits, record
+from seqtoolkit.testing import SOURCE_LAWS, LawBroken, check_source
+
+
+class Sound(Source):
+    """Digits to be read, their weights, and a level that feedback raises."""
+
+    writes = record(digits="i64<10>[B L]", weights="f32[B L]", point="f64[B 2]")
+
+    def __init__(self, seed=0, split="train"):
+        super().__init__(seed, split)
+        self.level = 0
+
+    def bits(self, indexes):
+        return counter_bits(self.seed, self.split, indexes, 4)
+
+    def draw(self, indexes):
+        bits = self.bits(indexes)
+        lengths = 2 + (bits[:, 0] % np.uint64(3)).astype(np.int64) + min(self.level, 3)
+        values = np.repeat(bits[:, 1] % np.uint64(10), lengths).astype(np.int64)
+        weights = np.ones(len(values), np.float32)
+        point = torch.from_numpy(bits[:, 2:].astype(np.float64))
+        return {"digits": Ragged(values, lengths), "weights": Ragged(weights, lengths), "point": point}
+
+    def observe(self, metrics):
+        self.level += metrics["loss"] < 0.5
+
+    def memory(self):
+        return {"level": self.level}
+
+    def recall(self, memory):
+        self.level = memory["level"]
+
+
+class MissingField(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        del block["point"]
+        return block
+
+
+class WrongDtype(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        return block | {"point": block["point"].float()}
+
+
+class WrongAxes(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        return block | {"point": block["point"][:, :1]}
+
+
+class TooFewAxes(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        return block | {"point": block["point"][:, 0]}
+
+
+class OutOfBound(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        return block | {"digits": Ragged(block["digits"].values + 5, block["digits"].lengths)}
+
+
+class LengthsApart(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        lengths = block["weights"].lengths + 1
+        return block | {"weights": Ragged(np.ones(lengths.sum(), np.float32), lengths)}
+
+
+class LengthsOff(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        return block | {"digits": Ragged(block["digits"].values[1:], block["digits"].lengths)}
+
+
+class TooMany(Sound):
+    def draw(self, indexes):
+        return super().draw(np.append(indexes, 0))
+
+
+class GlobalRandomness(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        return block | {"point": torch.rand(len(indexes), 2, dtype=torch.float64)}
+
+
+class Counts(Sound):
+    drawn = 0
+
+    def bits(self, indexes):
+        self.drawn += 1
+        return super().bits(indexes + (self.drawn > 1))
+
+
+class ByPosition(Sound):
+    def bits(self, indexes):
+        return super().bits(indexes[:1] + np.arange(len(indexes)))
+
+
+class DeafToSeed(Sound):
+    def bits(self, indexes):
+        return counter_bits(0, self.split, indexes, 4)
+
+
+class DeafToSplit(Sound):
+    def bits(self, indexes):
+        return counter_bits(self.seed, "train", indexes, 4)
+
+
+class ChangesIndexes(Sound):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        indexes += 1
+        return block
+
+
+class Cached(Sound):
+    def __init__(self, seed=0, split="train"):
+        super().__init__(seed, split)
+        self.cache = {}
+
+    def draw(self, indexes):
+        key = indexes.tobytes()
+        if key not in self.cache:
+            self.cache[key] = super().draw(indexes)
+        return self.cache[key]
+
+
+class StartsLate(Sound):
+    def reset(self, initial_state=None):
+        super().reset(initial_state)
+        if initial_state is None:
+            self.index = 1
+
+
+class NeverGoesBack(Sound):
+    def reset(self, initial_state=None):
+        index = self.index
+        super().reset(initial_state)
+        self.index = max(self.index, index)
+
+
+class ForgetsItsPlace(Sound):
+    def get_state(self):
+        return super().get_state() | {"index": 0}
+
+
+class LiveState(Sound):
+    def __init__(self, seed=0, split="train"):
+        super().__init__(seed, split)
+        self.live = {"index": 0, "blocks": 0, "memory": {}}
+
+    def get_state(self):
+        self.live.update(super().get_state())
+        return self.live
+
+
+class ObjectState(Sound):
+    def get_state(self):
+        return super().get_state() | {"index": np.int64(self.index), "self": LawBroken}
+
+
+class EveryRankAlike(Sound):
+    def next(self):
+        rank, self.rank = self.rank, 0
+        block = super().next()
+        self.rank = rank
+        return block
+
+
+class RanksOverlap(Sound):
+    def next(self):
+        block = super().next()
+        self.index -= self.block * self.world - self.block
+        return block
+
+
+class ForgetsItsLevel(Sound):
+    def memory(self):
+        return {}
+
+    def recall(self, memory):
+        pass
+
+
+class LiveMemory(Sound):
+    def __init__(self, seed=0, split="train"):
+        super().__init__(seed, split)
+        self.kept = {}
+
+    def memory(self):
+        self.kept["level"] = self.level
+        return self.kept
+
+    def observe(self, metrics):
+        super().observe(metrics)
+        self.kept["level"] = self.level
+
+
+BROKEN = {
+    MissingField: "fields",
+    WrongDtype: "fields",
+    WrongAxes: "fields",
+    TooFewAxes: "fields",
+    OutOfBound: "fields",
+    LengthsApart: "fields",
+    LengthsOff: "fields order shards",
+    TooMany: "fields order shards",
+    GlobalRandomness: "pure order untouched start resume shards memory",
+    Counts: "pure order untouched start resume shards",
+    ByPosition: "order",
+    DeafToSeed: "apart",
+    DeafToSplit: "apart",
+    ChangesIndexes: "pure order untouched",
+    Cached: "untouched",
+    StartsLate: "start",
+    NeverGoesBack: "start",
+    ForgetsItsPlace: "resume shards",
+    LiveState: "resume",
+    ObjectState: "resume",
+    EveryRankAlike: "shards",
+    RanksOverlap: "shards",
+    ForgetsItsLevel: "resume memory",
+    LiveMemory: "resume memory",
+}
+"""Each broken source, with all the laws that it breaks."""
+
+
+def verdict(source, law):
+    """What check_source says of a source that breaks a law; nothing of one that keeps it."""
+    try:
+        check_source(source, law)
+    except LawBroken as broken:
+        return str(broken)
+    return ""
+
+
+@pytest.mark.parametrize("law", SOURCE_LAWS)
+def test_sound_source_passes(law):
+    """A sound source passes every law."""
+    check_source(Sound, law)
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_broken_sources_are_caught(source):
+    """Each broken source breaks the laws that it should and no others, and says so in one line that begins with the law."""
+    found = {law: said for law in SOURCE_LAWS if (said := verdict(source, law))}
+    assert found.keys() == set(BROKEN[source].split())
+    assert all(said.startswith(f"{law}: ") and len(said.splitlines()) == 1 for law, said in found.items())
+    with pytest.raises(LawBroken):
+        check_source(source)
+
+
+def test_every_law_can_be_broken():
+    """There is no law that nothing breaks."""
+    assert set(" ".join(BROKEN.values()).split()) == set(SOURCE_LAWS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"law": "gravity"}, "law: wanted one of fields, .*got 'gravity'"),
+        ({"examples": 1}, "examples: wanted at least 2"),
+    ],
+)
+def test_bad_questions(options, message):
+    """A law that is not one, and too few examples to tell streams apart, are refused by name."""
+    with pytest.raises(ValueError, match=message):
+        check_source(Sound, **options)
