@@ -22,7 +22,8 @@ from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
 from seqtoolkit.train.loop import Fit, RunSettings
 from seqtoolkit.train.optimize import choose_device, choose_precision
-from seqtoolkit.train.tracking import Progress, Tracker, environment_tags
+from seqtoolkit.train.tracking import Tracker, environment_tags
+from seqtoolkit.train.tracking.progress import Progress
 
 SECTIONS = {"run": RunSettings, "evaluate": EvaluateSettings, "model": Decoding}
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from seqtoolkit.flow.source import Sample
 from seqtoolkit.host.registry import Registry
-from seqtoolkit.train.tracking import Progress, Tracker, curves
+from seqtoolkit.train.tracking import Tracker, curves
+from seqtoolkit.train.tracking.progress import Progress
 
 METRICS = "metrics.jsonl"
 

@@ -15,7 +15,7 @@ from seqtoolkit.host.assemble import assemble
 from seqtoolkit.host.config import Config, Plan, freeze, load
 from seqtoolkit.host.registry import Registry, discover
 from seqtoolkit.train.checkpoint import load_weights
-from seqtoolkit.train.tracking import Progress
+from seqtoolkit.train.tracking.progress import Progress
 
 
 class Pipeline:
