@@ -95,18 +95,19 @@ class ProgramEval(Source):
         tries = TRIES[self.split]
         for attempt in range(1, MAX_ATTEMPTS + 1):
             if not len(todo):
-                return texts, answers
+                break
             again = np.repeat(todo, tries)
             found, values, kept = self._attempt(indexes[todo], lengths[again], nestings[again], attempt, tries)
             rows, places = np.unique(np.flatnonzero(kept) // tries, return_index=True)
             for row, place in zip(todo[rows].tolist(), np.flatnonzero(kept)[places].tolist(), strict=True):
                 texts[row], answers[row] = found[place], values[place]
             todo = np.delete(todo, rows)
-        length, nesting = int(lengths[todo[0]]), int(nestings[todo[0]])
-        raise ValueError(
-            f"split: {self.split} has no program of length {length} and nesting {nesting} of the problem "
-            f"{self.problem}: raise length or nesting, or take curriculum: baseline"
-        )
+        if len(todo):
+            raise ValueError(
+                f"split: {self.split} has no program of length {lengths[todo[0]]} and nesting {nestings[todo[0]]} "
+                f"of the problem {self.problem}: raise length or nesting, or take curriculum: baseline"
+            )
+        return texts, answers
 
     def _attempt(
         self, indexes: np.ndarray, lengths: np.ndarray, nestings: np.ndarray, attempt: int, tries: int

@@ -75,3 +75,18 @@ def test_the_problems_have_the_published_shapes(problem, tasks):
     lines = [line for line in LINES if line["task"] == tasks and line["nesting"] == 1]
     assert {re.sub(r"\d+", "1", line["source"]) for line in lines} <= drawn
     assert len(drawn) == {"add": 1, "control": 4, "program": 6}[problem]
+
+
+@pytest.mark.parametrize(
+    ("program", "length", "answer"),
+    [
+        ("473278230+(1257657+32721978)", 7, "7257865"),
+        ("221 if ((411 if 918>314 else 680)+321)<778 else 652", 3, "221"),
+        ("x=82930-31249 for[6] x+=98315", 5, "641571"),
+        ("x=(28694 if 89425>31990 else 38662) for[5] x+=54926", 5, "303324"),
+        ("x=(x=76957 for[7] x+=62117) for[8] x+=90285", 5, "234056"),
+    ],
+)
+def test_programs_of_the_paper(program, length, answer):
+    """The samples of figure 6 (Santoro et al. 2018), in their own spacing and with code in any operand."""
+    assert evaluate(program, modulus=10 ** (length + 1)) == answer

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqtoolkit.flow.batch import Pad
+from seqtoolkit.testing import check_source
 from seqtoolkit_program_eval import ProgramError, ProgramEval
 from seqtoolkit_program_eval.source import PROBLEMS, belongs
 
@@ -35,20 +35,11 @@ def test_an_example_depends_on_its_index_alone(indexes, problem, curriculum):
     assert together == apart
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_ranks_share_one_stream(split):
-    """Two ranks with half the block draw together what one rank draws."""
-    whole = ProgramEval(split=split)
-    whole.block = 16
-    whole.reset()
-    parts = []
-    for rank in range(2):
-        source = ProgramEval(split=split)
-        source.block, source.rank, source.world = 8, rank, 2
-        source.reset()
-        parts.append([rows(source.next()) for _ in range(5)])
-    wanted = [rows(whole.next()) for _ in range(5)]
-    assert wanted == [first + second for first, second in zip(*parts, strict=True)]
+@pytest.mark.parametrize("grammar", ["program_eval", LTE])
+@pytest.mark.parametrize("curriculum", ["baseline", "naive", "mix", "combine"])
+def test_the_laws_of_sources_hold(curriculum, grammar):
+    """Pure, in any order and company, sharded over ranks, resumed at any block: the laws that every source is held to."""
+    check_source(lambda seed, split: ProgramEval("control", 3, 2, curriculum, grammar, seed=seed, split=split))
 
 
 def test_a_stream_resumes_exactly():
@@ -195,11 +186,12 @@ def test_batches_are_as_declared(tokens, grammar, terminate):
     for answer, counted in zip(block["answer"].rows(), block["counted"].rows(), strict=True):
         assert counted.tolist() == (answer != 0).tolist()
         assert (answer[-1] == 0) == terminate
-    batch = Pad(source.writes, size=200)(block)
-    for column in range(0, 200, 17):
-        inputs, targets = batch.inputs[:, column].numpy(), batch.targets[:, column].numpy()
-        shown = source.show(inputs, targets, np.where(targets < 0, 3, targets))
-        assert shown == (texts[column], answers[column], answers[column])
+    for inputs, targets, text, said in zip(
+        block["question"].rows(), block["answer"].rows(), texts, answers, strict=True
+    ):
+        padded = np.concatenate([np.zeros(4, np.int64), inputs, np.zeros(9, np.int64)])
+        wanted = np.concatenate([targets, np.full(3, -100)])
+        assert source.show(padded, wanted, np.where(wanted < 0, 0, wanted)) == (text, said, said)
 
 
 def test_tokens_are_whole_words_or_characters():
