@@ -16,7 +16,7 @@ from seqtoolkit.host.hooks import FOLDERS
 from seqtoolkit.host.problem import suggest
 from seqtoolkit.host.registry import PartError, Plugin, Registry, discover
 from seqtoolkit.host.resource import shipped
-from seqtoolkit.host.schema import Field, plain, schema
+from seqtoolkit.host.schema import Field, plain
 
 app = typer.Typer(help="What is installed, and what a part takes.")
 
@@ -52,8 +52,7 @@ def show(part: Annotated[str, typer.Argument(help="A part's name, or kind:name, 
     """Show a part: what it is, its paper, its parameters, where it is from."""
     registry = discover()
     kind, name = _find(registry, part)
-    factory = registry.resolve(kind, name)
-    plugin, fields = registry.owner(kind, name), schema(factory)
+    fields, plugin = registry.schema(kind, name), registry.owner(kind, name)
     console = Console(highlight=False)
     console.print(Text(f"{kind} {name}", style="bold"), Text(f"from {plugin.origin}, {plugin.parts[kind][name]}"))
     console.print(Text("\n" + re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", fields.doc) + "\n"))

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seqtoolkit.host.document import DEEPEST, LONGEST, Key, parse
 from seqtoolkit.host.freezer import SLOTS, Freezer
-from seqtoolkit.host.interpolation import escape, interpolated, resolve
+from seqtoolkit.host.interpolation import UNKNOWN, escape, interpolated, resolve
 from seqtoolkit.host.override import override
 from seqtoolkit.host.plan import Block, Plan, written
-from seqtoolkit.host.problem import ConfigError, show
+from seqtoolkit.host.problem import ConfigError, Problem, show
 from seqtoolkit.host.reader import Reader
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.host.resource import find_pipeline
@@ -31,7 +31,7 @@ class Config:
     tree: dict[str, Any]
     origins: Mapping[Key, str] = field(default_factory=dict)
     """Where keys come from: a line of the file, or an override."""
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     """What is wrong already."""
 
     def located(self, key: Key) -> str:
@@ -57,7 +57,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         if not isinstance(data, Mapping):
             what = "it is empty" if data is None else f"it is {show(data)}"
             raise ConfigError([f"{path}: wanted keys such as source and model, but {what}"])
-    problems: list[str] = []
+    problems: list[Problem] = []
     tree = _plain(data, (), problems)
     for slot in SLOTS:
         if isinstance(slot.default, list):
@@ -73,6 +73,7 @@ def freeze(config: Config, registry: Registry, sections: Mapping[str, type]) -> 
     parts (`model`). Raises ConfigError that names all problems, one line each.
     """
     tree, freezer = config.tree, Freezer(Reader(registry), sections)
+    freezer.reader.problems += config.problems
     if interpolated(tree):
         tree = written(Freezer(Reader(registry, raw=True), sections).read(tree))
         tree = resolve(tree, freezer.reader.note)
@@ -80,8 +81,8 @@ def freeze(config: Config, registry: Registry, sections: Mapping[str, type]) -> 
     settings = freezer.settings(found)
     problems = [each for each in freezer.reader.problems if (each[0][1:], each[1]) not in freezer.reader.problems]
     lines = [f"{'.'.join(key)}: {text}{config.located(key)}" for key, text in problems]
-    if config.problems or lines:
-        raise ConfigError(dict.fromkeys((*config.problems, *lines)))
+    if lines:
+        raise ConfigError(dict.fromkeys(lines))
     parts = {slot.key[-1]: found[slot.key[0]] if len(slot.key) == 1 else found["model"][slot.key[1]] for slot in SLOTS}
     return Plan(
         **parts,
@@ -102,15 +103,15 @@ def _read(path: Path) -> str:
         raise ConfigError([f"{path}: not a text file: byte {error.start} is no UTF-8"]) from None
 
 
-def _plain(value: Any, key: Key, problems: list[str]) -> Any:
-    """A value as plain data of Python, copied; what is none is noted, and left out."""
+def _plain(value: Any, key: Key, problems: list[Problem]) -> Any:
+    """A value as plain data of Python, copied; UNKNOWN where it is none, after a note."""
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value, resolve=False)
     if len(key) > DEEPEST:
-        problems.append(f"{'.'.join(key[:3])}: nested more than {DEEPEST} deep")
+        problems.append((key[:3], f"nested more than {DEEPEST} deep"))
     elif isinstance(value, Mapping):
         odd = [name for name in value if not isinstance(name, str)]
-        problems += [f"{'.'.join((*key, str(name)))}: a key is text; quote it: '{name}'" for name in odd]
+        problems += [((*key, show(name)), f"a key is text; quote it: '{show(name)}'") for name in odd]
         return {str(k): _plain(each, (*key, k), problems) for k, each in value.items() if isinstance(k, str)}
     elif isinstance(value, list | tuple):
         return [_plain(each, (*key, str(place)), problems) for place, each in enumerate(value)]
@@ -121,5 +122,5 @@ def _plain(value: Any, key: Key, problems: list[str]) -> Any:
     elif isinstance(value, PurePath):
         return str(value)
     else:
-        problems.append(f"{'.'.join(key)}: wanted plain data, got {show(value)}")
-    return None
+        problems.append((key, f"wanted plain data, got {show(value)}"))
+    return UNKNOWN

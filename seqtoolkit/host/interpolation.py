@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seqtoolkit.host.document import Key
 from seqtoolkit.host.problem import show
 
-_MOST = 20_000
+_MOST = 5_000
 _DEEPEST = 60
 
 
@@ -49,14 +49,17 @@ def resolve(tree: dict[str, Any], report: Report) -> dict[str, Any]:
 
 class _Resolution:
     def __init__(self, report: Report) -> None:
-        self.report, self.left = report, _MOST
+        self.report, self.left, self.expanding = report, _MOST, False
         self.malformed: set[Key] = set()
 
     def __call__(self, tree: dict[str, Any]) -> dict[str, Any]:
         return self.read(OmegaConf.create(self.readable(tree, ())), ())
 
     def readable(self, value: Any, key: Key) -> Any:
-        """The value without interpolations that are none: OmegaConf would stop at the first."""
+        """The value without what OmegaConf would stop at."""
+        if value is UNKNOWN:
+            self.malformed.add(key)
+            return None
         if isinstance(value, dict):
             return {name: self.readable(each, (*key, name)) for name, each in value.items()}
         if isinstance(value, list):
@@ -71,9 +74,9 @@ class _Resolution:
         return value
 
     def read(self, node: Any, key: Key) -> Any:
-        """What a node of OmegaConf holds, as plain data. A short pipeline can stand for billions of values."""
-        self.left -= 1
-        if self.left < 0 or len(key) > _DEEPEST:
+        """What a node of OmegaConf holds, as plain data."""
+        self.left -= self.expanding
+        if self.expanding and (self.left < 0 or len(key) > _DEEPEST):
             raise _TooLargeError
         if isinstance(node, DictConfig):
             return {str(name): self.inside(node, name, key) for name in node}
@@ -82,22 +85,23 @@ class _Resolution:
         return node
 
     def inside(self, node: Any, name: Any, key: Key) -> Any:
-        """What stands at `name` in a node."""
+        """What stands at `name` in a node. A few interpolations can stand for billions of values, or for themselves."""
         here = (*key, str(name))
         if here in self.malformed:
             return UNKNOWN
         if OmegaConf.is_missing(node, name):
             return "???"
-        interpolation = OmegaConf.is_interpolation(node, name)
+        outer, self.expanding = self.expanding, self.expanding or OmegaConf.is_interpolation(node, name)
         try:
             return self.read(node[name], here)
         except _TooLargeError:
-            if not interpolation:
+            if outer:
                 raise
             self.report(here, "the interpolation stands for more than a pipeline can hold")
-            self.left = _MOST
         except (OmegaConfBaseException, RecursionError) as error:
             self.report(here, _first_line(error))
+        finally:
+            self.expanding = outer
         return UNKNOWN
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from seqtoolkit.host.document import Key, parse
-from seqtoolkit.host.problem import ConfigError, one_line, show, suggest
+from seqtoolkit.host.problem import ConfigError, Problem, one_line, show, suggest
 
 _PATH = re.compile(r"[^\s.=\[\]~+]+(\.[^\s.=\[\]~]+|\[\d+\])*")
 _HOW = "wanted key=value, or ~key to remove a key"
@@ -32,16 +32,13 @@ class Override:
         path = path.strip()
         if removes == bool(equals) or not _PATH.fullmatch(path):
             hint = "; a new key needs no +" if text.startswith("+") else ""
-            raise ConfigError([f"override {text!r}: {_HOW}{hint}"])
+            raise ConfigError([_HOW + hint])
         key = tuple(re.findall(r"[^.\[\]]+", path))
         if removes:
             return cls(text, key, removes=True)
-        try:
-            data, _ = parse(value, "value")
-        except ConfigError as error:
-            raise ConfigError([f"override {text!r}: {each}" for each in error.problems]) from None
+        data, _ = parse(value, "value")
         if data is None and value.strip().lower() not in ("null", "~"):
-            raise ConfigError([f"override {text!r}: no value; write {path}=null for none, {path}='\"\"' for no text"])
+            raise ConfigError([f"no value; write {path}=null for none, {path}='\"\"' for no text"])
         return cls(text, key, data)
 
     @property
@@ -50,29 +47,33 @@ class Override:
         return len(self.key) - (self.key[-1] == "use")
 
 
-def override(tree: dict[str, Any], overrides: Iterable[str], origins: dict[Key, str]) -> list[str]:
+def override(tree: dict[str, Any], overrides: Iterable[str], origins: dict[Key, str]) -> list[Problem]:
     """Lay overrides over `tree`, those of a block before those of what is inside it; return what is wrong with them.
 
     A value takes the place of what was there; another `use` does away with the parameters of the block that it was.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     found: list[Override] = []
     for text in overrides:
         try:
             found.append(Override.parse(text))
         except ConfigError as error:
-            problems += error.problems
+            problems += [(_named(text), each) for each in error.problems]
     for each in sorted(found, key=lambda each: each.depth):
         try:
             _remove(tree, each.key) if each.removes else _assign(tree, each.key, each.value)
         except LookupError as error:
-            problems.append(f"override {each.text!r}: {error.args[0]}")
+            problems.append((_named(each.text), error.args[0]))
         else:
             for key in [key for key in origins if key[: len(each.key)] == each.key]:
                 del origins[key]
             if not each.removes:
                 origins[each.key] = f"override {one_line(each.text)}"
     return problems
+
+
+def _named(text: str) -> Key:
+    return (f"override {text!r}",)
 
 
 def _assign(tree: dict[str, Any], key: Key, value: Any) -> None:

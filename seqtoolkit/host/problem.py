@@ -9,6 +9,10 @@ from typing import Any
 _LONGEST = 1000
 
 
+Problem = tuple[tuple[str, ...], str]
+"""A key of a pipeline, and what is wrong there."""
+
+
 class ConfigError(ValueError):
     """A pipeline cannot be used: `problems` has one line for each reason."""
 

@@ -11,11 +11,9 @@ from seqtoolkit.host import annotation as notes
 from seqtoolkit.host.document import Key
 from seqtoolkit.host.interpolation import UNKNOWN, interpolated
 from seqtoolkit.host.plan import Block
-from seqtoolkit.host.problem import show, suggest
+from seqtoolkit.host.problem import Problem, show, suggest
 from seqtoolkit.host.registry import Registry
-from seqtoolkit.host.schema import GIVEN, Field, Schema, plain, schema
-
-Problem = tuple[Key, str]
+from seqtoolkit.host.schema import GIVEN, Field, Schema, plain
 
 
 class Reader:
@@ -58,8 +56,8 @@ class Reader:
             self.note((*key, "use"), f"wanted the name of a {kind} ({names}){got}")
             return given
         try:
+            fields = self.registry.schema(kind, use)
             factory = self.registry.resolve(kind, use)
-            fields = schema(factory)
         except ValueError as error:
             self.note(key if isinstance(value, str) else (*key, "use"), str(error))
             return given

@@ -15,6 +15,7 @@ import pluggy
 from seqtoolkit.host.hooks import KINDS, PROJECT
 from seqtoolkit.host.plugin import Plugin, load, new_manager
 from seqtoolkit.host.problem import cause, suggest
+from seqtoolkit.host.schema import Schema, schema
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Registry:
     manager: pluggy.PluginManager
     modules: Mapping[str, Plugin] = field(default_factory=dict)
     """The plugins that work, by their names in `manager`."""
+    schemas: dict[tuple[str, str], Schema] = field(default_factory=dict)
+    """Those that have been asked for."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -116,6 +119,12 @@ class Registry:
         if not callable(part):
             raise PartError(f"{kind} {name!r} of {plugin.origin}: {where} is a {type(part).__name__}, not callable")
         return part
+
+    def schema(self, kind: str, name: str) -> Schema:
+        """The schema of a part's block. Raises PartError as `resolve` does, SchemaError where it can have none."""
+        if (kind, name) not in self.schemas:
+            self.schemas[kind, name] = schema(self.resolve(kind, name))
+        return self.schemas[kind, name]
 
     def notify(self, name: str, **arguments: Any) -> None:
         """Call a life-cycle hook in every plugin; one that fails is logged by its name and stops nobody."""

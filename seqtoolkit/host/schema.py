@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import PurePath
 from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
@@ -46,7 +46,7 @@ class Field:
         """The values that it may have; none where they are not counted up."""
         return notes.choices(self.annotation)
 
-    @property
+    @cached_property
     def kind(self) -> str | None:
         """The kind of part that it takes, or takes a list of."""
         for member in notes.alternatives(self.annotation):

@@ -117,7 +117,8 @@ def test_last_of_equal_keys_wins():
 def test_bad_override_is_a_problem_like_others(text, message):
     """What is wrong with an override is said in one line that quotes it; the others are laid all the same."""
     tree = copy.deepcopy(TREE)
-    (problem,) = override(tree, [text, "n=7"], {})
+    (((where,), what),) = override(tree, [text, "n=7"], {})
+    problem = f"{where}: {what}"
     assert message in problem
     assert problem.startswith("override ")
     assert tree == {**TREE, "n": 7}
