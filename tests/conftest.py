@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from seqtoolkit.flow.batch import Pad
@@ -23,6 +24,9 @@ from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Supervised
 from seqtoolkit.train.loop import Fit, RunSettings
 from seqtoolkit.train.optimize import adam, cosine
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+settings.load_profile("patient")
 
 
 class Echo(Source):

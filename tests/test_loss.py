@@ -18,7 +18,8 @@ def _case(shape):
     torch.manual_seed(seed)
     targets = torch.randint(classes, (steps, size))
     targets[torch.rand(steps, size) < 0.3] = IGNORED
-    batch = Batch(torch.zeros(steps, size, dtype=torch.int64), targets, targets != IGNORED)
+    counted = (targets != IGNORED) & (torch.rand(steps, size) < 0.7)  # what metrics count is no matter here
+    batch = Batch(torch.zeros(steps, size, dtype=torch.int64), targets, counted)
     return torch.randn(steps, size, classes, dtype=torch.float64) * 3, batch
 
 

@@ -38,6 +38,15 @@ def test_mermaid(toy):
     assert arrows["batch", "metric.accuracy"] == "targets i64#lt;6#gt;[U B], mask bool[U B]"
 
 
+def test_a_field_comes_from_its_last_writer():
+    """Where a field is written anew, who reads it is joined to the last stage that wrote it."""
+    graph = Graph()
+    graph.join("source", "s", None, {}, record(x="f32[B]"))
+    graph.join("model.encoder", "e", None, {}, record(x="f32[B]"))
+    graph.join("loss", "l", None, record(x="f32[B]"), {})
+    assert [line for line in mermaid(graph).splitlines() if "--" in line] == ['    s1 -- "x f32[B]" --> s2']
+
+
 def test_mermaid_takes_no_text_for_code():
     """Angles and quotes in names are written as Mermaid's entities."""
     graph = Graph()

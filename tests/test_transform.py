@@ -15,7 +15,10 @@ FIELDS = record(question="i64<9>[B L]", answer="i64<9>[B A]")
 @given(st.lists(st.lists(st.integers(0, 8), max_size=5), max_size=6))
 def test_reverse(rows):
     """Each row is read from its end, rows keep their places, other fields and the given block stay as they are."""
-    values, lengths = np.array([each for row in rows for each in row], np.int64), np.array([len(row) for row in rows], np.int64)
+    values, lengths = (
+        np.array([each for row in rows for each in row], np.int64),
+        np.array([len(row) for row in rows], np.int64),
+    )
     block = {"question": Ragged(values, lengths), "answer": object()}
     before = values.copy()
     turned = Reverse(FIELDS)(block)
