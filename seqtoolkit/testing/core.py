@@ -198,7 +198,7 @@ def check_core(
         law: a name in `CORE_LAWS`; all of them where None.
         input_size: D, handed to the factory.
         input_shape: the shape of what a row reads at one step, where it is not (D,).
-        dtype: float64, in which the laws hold to 1e-12, or float32, to 1e-5.
+        dtype: float64, in which the laws hold to 1e-12, or float32, to 1e-4.
         seed: of the parameters and of all that the core is fed.
 
     Raises:

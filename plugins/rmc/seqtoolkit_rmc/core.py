@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from seqtoolkit.sdk import Core
+from seqtoolkit.sdk import Core, where_first
 from seqtoolkit_rmc import loop, reference
 from seqtoolkit_rmc.reference import Affine, GateStyle, Parameters, Settings
 
@@ -111,15 +111,35 @@ class RelationalMemory(Core):
 
     def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step by the reference: inputs [B D] (or [B n D]) and a memory [B N M] to [B N*M] and the next memory."""
-        memory = reference.step(self.parameters_of(), self.settings, self._rows(inputs, 1), state).memory
+        rows = self._rows(inputs, 1)
+        self._check_state(state, len(rows))
+        memory = reference.step(self.parameters_of(), self.settings, rows, state).memory
         return memory.flatten(1), memory
 
     def unroll(self, inputs: Tensor, state: Tensor, first: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """All steps: inputs [T B D] (or [T B n D]) to [T B N*M] and the last memory."""
-        rows = self._rows(inputs, 2)
-        fresh = self.initial_state(1)
+        rows, fresh = self._rows(inputs, 2), self.initial_state(1)
+        self._check_state(state, rows.shape[1])
         memories = loop.unroll(self.parameters_of(), self.settings, rows, state, fresh, first)
         return memories.flatten(2), memories[-1]
+
+    @torch.no_grad()
+    def attention(self, inputs: Tensor, state: Tensor | None = None, first: Tensor | None = None) -> Tensor:
+        """Who attends to whom (Figure 3 of the paper): inputs [T B D] to [T B num_blocks num_heads S S], without gradient.
+
+        Queries by keys, S = N + 1 (or N + n), the input last. Computed anew, by the reference.
+        """
+        parameters, fresh = self.parameters_of(), self.initial_state(1)
+        rows, weights = self._rows(inputs, 2), []
+        memory = self.initial_state(rows.shape[1]) if state is None else state
+        self._check_state(memory, rows.shape[1])
+        for time, now in enumerate(rows):
+            if first is not None:
+                memory = where_first(first[time], fresh, memory)
+            step = reference.step(parameters, self.settings, now, memory)
+            memory = step.memory
+            weights.append(torch.stack(step.attention, 1))
+        return torch.stack(weights)
 
     def parameters_of(self) -> Parameters:
         """The parameters in the reference's form."""
@@ -141,6 +161,11 @@ class RelationalMemory(Core):
             leading = "[T B]" if batch_axes == 2 else "[B]"
             raise ValueError(f"inputs: wanted {leading} and then {shape}, got {list(inputs.shape)}")
         return inputs.reshape(*inputs.shape[:batch_axes], self.input_rows, self.input_size)
+
+    def _check_state(self, state: Tensor, batch_size: int) -> None:
+        wanted = (batch_size, self.mem_slots, self.mem_size)
+        if state.shape != wanted:
+            raise ValueError(f"state: wanted a memory of the shape {list(wanted)}, got {list(state.shape)}")
 
 
 def _affine(module: nn.Module) -> Affine:
