@@ -1,5 +1,6 @@
 """Where a run is recorded: MLflow, a file, or nowhere."""
 
+from seqtoolkit.train.tracking.curve import curves
 from seqtoolkit.train.tracking.environment import environment_tags
 from seqtoolkit.train.tracking.file import FileTracker
 from seqtoolkit.train.tracking.mlflow import MLflowTracker, deliver
@@ -12,6 +13,7 @@ __all__ = [
     "Status",
     "Tracker",
     "Value",
+    "curves",
     "deliver",
     "environment_tags",
 ]

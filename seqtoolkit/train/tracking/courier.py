@@ -30,6 +30,7 @@ from seqtoolkit.train.tracking.store import (
     Store,
     Unreachable,
     public,
+    ready,
     resolve,
 )
 
@@ -275,13 +276,16 @@ def main(arguments: list[str] | None = None) -> int:
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    say = _reporter()
     if given.once:
         for folder in given.folder:
-            settle(folder, _say)
+            settle(folder, say)
         return 0
+    with suppress(Refused):
+        ready()  # takes seconds, which should not count as the store's
     closed = threading.Event()
     threading.Thread(target=_watch, args=(closed,), daemon=True).start()
-    _say(event="left", count=follow(given.folder[0], closed, _say))
+    say(event="left", count=follow(given.folder[0], closed, say))
     return 0
 
 
@@ -290,9 +294,16 @@ def _watch(closed: threading.Event) -> None:
     closed.set()
 
 
-def _say(**event: object) -> None:
-    with suppress(OSError):  # whoever listened may be dead
-        print(json.dumps(event), flush=True)  # noqa: T201  (this is the protocol)
+def _reporter() -> Say:
+    """Reports go to the standard output as it was; from here on, what others print (MLflow does) goes to the log."""
+    reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def say(**event: object) -> None:
+        with suppress(OSError):  # whoever listened may be dead
+            reports.write(json.dumps(event) + "\n")
+
+    return say
 
 
 if __name__ == "__main__":

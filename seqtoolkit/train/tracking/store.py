@@ -46,7 +46,7 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         """Open the store at `uri`; makes an SQLite database where there is none."""
-        client = _mlflow().MlflowClient
+        client = ready().MlflowClient
         self.uri = uri
         with _translated(uri, opening=True), _alone(uri):
             self._client = client(uri)
@@ -143,7 +143,7 @@ class Store:
 
 def resolve(uri: str | None = None) -> str:
     """The address of the store that is meant: `uri`, or else what MLflow's own settings name."""
-    return absolute(uri or _mlflow().get_tracking_uri())
+    return absolute(uri or ready().get_tracking_uri())
 
 
 def absolute(uri: str) -> str:
@@ -184,8 +184,8 @@ def tidy(keys: Iterable[str]) -> list[str]:
     return list(tidied)
 
 
-def _mlflow() -> ModuleType:
-    """The part of MLflow that mlflow-skinny has; takes a second the first time."""
+def ready() -> ModuleType:
+    """The part of MLflow that mlflow-skinny has; takes a second the first time. Raises Refused where it is absent."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         return import_module("mlflow.tracking")
@@ -228,9 +228,15 @@ def _translated(uri: str, *, opening: bool = False) -> Iterator[None]:
         raise (Refused if _final(uri, error, opening=opening) else Unreachable)(reason) from error
 
 
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return shorten(lines[0], 300) if lines else type(error).__name__
+def _reason(error: BaseException) -> str:
+    """What went wrong in one line: the system's own word for it where there is one, and never a password."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and (inner.strerror or isinstance(inner, TimeoutError)):
+            lines = [inner.strerror or str(inner)]
+        inner = inner.__cause__ or inner.__context__
+    return shorten(re.sub(r"//[^/@\s]+@", "//", lines[0]), 300)
 
 
 def _final(uri: str, error: Exception, *, opening: bool) -> bool:
