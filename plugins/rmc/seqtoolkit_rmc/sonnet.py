@@ -46,20 +46,27 @@ def _by_name(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     scopes: dict[str, str] = {}
     for full in arrays:
-        match = _VARIABLE.fullmatch(full)
+        match = _VARIABLE.fullmatch(str(full))
         if match is None:
             raise ValueError(f"{full!r} is no variable of the published core; wanted names like 'linear_1/w'")
         name, scope = match["name"], match["scope"] or ""
         if name in found:
             raise ValueError(f"{full!r} is given twice: wanted the variables of one core")
-        array = np.asarray(arrays[full])
-        if array.dtype.kind != "f":
-            raise ValueError(f"{full!r}: wanted an array of floats, got {array.dtype}")
-        found[name] = array
+        found[name] = _array(full, arrays[full])
         scopes[scope] = full
     if len(scopes) > 1:
         raise ValueError(f"wanted the variables of one core, got several scopes: {', '.join(scopes.values())}")
     return found
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name!r}: wanted an array of floats: {error}") from None
+    if array.dtype.kind != "f" or not array.size:
+        raise ValueError(f"{name!r}: wanted an array of floats, got {array.dtype} of the shape {array.shape}")
+    return array
 
 
 def _count(found: Mapping[str, np.ndarray], pattern: str) -> int:
