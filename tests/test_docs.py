@@ -1,8 +1,9 @@
 """The documentation does what it says: every command and program in it is run, every table and link is checked.
 
 A fenced block is run in order, in one folder for each document; a comment before it says more:
-`<!-- test: run.steps=5 -->` adds overrides to what the block runs, `<!-- file: core.py -->` writes the block to a file,
-`<!-- no test: why -->` leaves it alone. `<!-- generated: name -->` to `<!-- end -->` is written by REGENERATE=1.
+`<!-- test: run.steps=5 -->` adds overrides to what the block runs, `<!-- fails: 2 -->` wants this exit code,
+`<!-- file: core.py -->` writes the block to a file, `<!-- no test: why -->` leaves it alone. A block of `text` is part of
+what the block before it printed. `<!-- generated: name -->` to `<!-- end -->` is written by REGENERATE=1.
 """
 
 import inspect
@@ -75,6 +76,7 @@ class Desk:
         offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_QUIET": "1"}
         path = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, **offline, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+        self.printed = ""
 
     def follow(self, block: Block) -> None:
         """Do what a block says; fail with what it printed."""
@@ -84,16 +86,19 @@ class Desk:
             path = self.work / block.note
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text)
-        elif block.language == "sh":
-            self._run("bash", "-euo", "pipefail", "-c", _smaller(block.text, block.note))
-        elif block.language == "python":
-            self._run("python", "-c", _patched(block.text, block.note))
+        elif block.language == "text":
+            assert block.text in self.printed, f"is not in what was printed:\n{self.printed}"
+        elif block.language in ("sh", "python"):
+            fails, overrides = (int(block.note), "") if block.mark == "fails" else (0, block.note)
+            sh = ("bash", "-euo", "pipefail", "-c", _smaller(block.text, overrides))
+            self._run(fails, *sh if block.language == "sh" else ("python", "-c", _patched(block.text, overrides)))
 
-    def _run(self, *command: str) -> None:
+    def _run(self, code: int, *command: str) -> None:
         done = subprocess.run(
             command, cwd=self.work, env=self.environment, capture_output=True, text=True, check=False, timeout=200
         )
-        assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
+        self.printed = f"{done.stdout}{done.stderr}"
+        assert done.returncode == code, f"{command[-1]}\nexit code {done.returncode}\n{self.printed}"
 
 
 def _smaller(script: str, overrides: str) -> str:
@@ -129,7 +134,7 @@ def test_examples_run(guide, tmp_path):
 @each_page
 def test_blocks_are_of_a_known_kind(page):
     """Each fenced block names its language, so that none is skipped by a slip of the pen."""
-    odd = [block for block in blocks(page.read_text()) if block.mark not in ("", "test", "no test", "file")]
+    odd = [block for block in blocks(page.read_text()) if block.mark not in ("", "test", "fails", "no test", "file")]
     assert not odd
     known = {"sh", "python", "toml", "yaml", "text", "mermaid", "lark"}
     assert not [block for block in blocks(page.read_text()) if block.language not in known]
