@@ -57,11 +57,16 @@ class LSTM(Core):
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """One step: inputs [B D] to outputs [B H]."""
+        if inputs.dim() != 2:
+            raise ValueError(f"inputs: wanted [B {self.input_size}], got {list(inputs.shape)}")
         outputs, state = self.unroll(inputs[None], state)
         return outputs[0], state
 
     def unroll(self, inputs: Tensor, state: State, first: Tensor | None = None) -> tuple[Tensor, State]:
         """All steps in one call of nn.LSTM, or in one call a layer where a row begins anew after the first step."""
+        if inputs.dim() != 3 or inputs.shape[-1] != self.input_size:
+            raise ValueError(f"inputs: wanted [T B {self.input_size}], got {list(inputs.shape)}")
+        self._check_state(state, inputs.shape[1])
         if first is not None:
             state = where_first(first[0], self.initial_state(inputs.shape[1]), state)
             most = int(first[1:].sum(0).max()) if len(first) > 1 else 0
@@ -70,6 +75,12 @@ class LSTM(Core):
         hidden, cell = (each.transpose(0, 1).contiguous() for each in state)
         outputs, (hidden, cell) = self.lstm(inputs, (hidden, cell))
         return outputs, (hidden.transpose(0, 1), cell.transpose(0, 1))
+
+    def _check_state(self, state: State, batch_size: int) -> None:
+        wanted = (batch_size, self.lstm.num_layers, self.output_size)
+        for name, each in zip(("h", "c"), state, strict=True):
+            if each.shape != wanted:
+                raise ValueError(f"state: wanted {name} of the shape {list(wanted)}, got {list(each.shape)}")
 
     def _unroll_restarts(self, inputs: Tensor, state: State, plan: Plan) -> tuple[Tensor, State]:
         hiddens, cells = [], []
