@@ -206,7 +206,7 @@ def test_precision_of_a_device():
     assert choose_precision("auto", CPU) == "f32"
     assert choose_precision("auto", torch.device("mps")) == "f32"
     assert [choose_precision(each, CPU) for each in ("f32", "bf16")] == ["f32", "bf16"]
-    with pytest.raises(ValueError, match=r"run\.precision: f16 wants a GPU, got the device cpu; use bf16 or f32"):
+    with pytest.raises(ValueError, match=r"precision: f16 wants a GPU, got the device cpu; use bf16 or f32"):
         choose_precision("f16", CPU)
     assert (exact(CPU), exact(torch.device("mps"))) == (torch.float64, torch.float32)
 
@@ -220,7 +220,7 @@ def test_devices():
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "cpu:x", "meta", "xla", "vulkan", "hpu", "mps:7"])
 def test_a_device_that_is_not_there(name):
     """Unknown names, other machines' devices, and devices that hold no numbers."""
-    with pytest.raises(ValueError, match=r"run\.device: wanted auto or a device of this machine, got") as caught:
+    with pytest.raises(ValueError, match=r"^device: wanted auto or a device of this machine, got") as caught:
         choose_device(name)
     assert repr(name) in str(caught.value)
     assert "\n" not in str(caught.value)
