@@ -39,7 +39,8 @@ class ProgramEval(Source):
         length: how many digits a number has, at most.
         nesting: how many operators a program has, at most.
         curriculum: baseline (always the maximum), mix (uniform from 1 to the maximum), naive (a level that rises as
-            the loss stops to change), combine (uniform from 1 to that level).
+            the loss stops to change), combine (uniform from 1 to that level). Where nothing is learned, in valid and
+            test, naive and combine are baseline.
         grammar: the language: program_eval, learning_to_execute, the name of a plugin's grammar, or a path.
         weights: how often operators are sampled, by name, instead of what the grammar says: `{multiply: 1}`.
         tokens: character (an id for each character), terminal (an id for each keyword, operator, digit and letter).
@@ -70,10 +71,14 @@ class ProgramEval(Source):
         if problem == "double" and length * 2**nesting > MAX_ANSWER:
             raise ValueError(f"nesting: double at length {length} and nesting {nesting} makes answers too long to hold")
         self.problem, self.length, self.nesting, self.terminate = problem, length, nesting, terminate
-        self.grammar = Grammar.load(grammar)
+        try:
+            self.grammar = Grammar.load(grammar)
+        except ValueError as error:
+            raise ValueError(f"grammar: {error}") from None
         self.shapes = Shapes(self.grammar)
         self.sampler = Sampler(self.shapes, _forms(self.shapes, problem, weights), length, nesting, _echo(problem))
-        self.curriculum = Curriculum(curriculum, length, nesting)
+        rises = curriculum in ("naive", "combine")
+        self.curriculum = Curriculum("baseline" if rises and split != "train" else curriculum, length, nesting)
         self.questions = vocabulary.of_programs(self.grammar, whole=tokens == "terminal")
         negative = self.grammar.option("modulus") is None and problem not in ECHOES
         self.answers = vocabulary.of_answers(negative=negative)

@@ -140,6 +140,24 @@ def test_operators_come_as_often_as_they_weigh():
     assert share("for", loop=0) == 0
 
 
+def test_statement_operators_come_as_often_as_published():
+    """Plus or minus, times, the choice, the assignment and the loop are equally likely; each in any operand's place."""
+    source = ProgramEval("program", 4, 1, "baseline", LTE)
+    texts = source.programs(np.arange(4000))[0]
+    loops = [text for text in texts if "for" in text]
+    kinds = {
+        "sum": [text for text in texts if re.search(r"\(\(\d+[+-]", text)],
+        "product": [text for text in texts if "*" in text],
+        "choice": [text for text in texts if "if" in text],
+        "loop": loops,
+        "assignment": [text for text in texts if "=" in text and text not in loops],
+    }
+    assert sum(map(len, kinds.values())) == len(texts)
+    assert all(abs(len(found) / len(texts) - 0.2) < 0.03 for found in kinds.values())
+    small_first = sum(bool(re.search(r"\(\d{1,2}\*\d{3,}", text)) for text in kinds["product"])
+    assert abs(small_first / len(kinds["product"]) - 0.5) < 0.1
+
+
 def test_echoes_change_the_text_once_a_level():
     """copy, reverse and double: the number, changed as often as it is nested; as long as is asked."""
     for problem, change in (("copy", str), ("reverse", lambda text: text[::-1]), ("double", lambda text: text * 2)):
