@@ -60,11 +60,18 @@ def writable(annotation: Any) -> bool:
         return True
     if kind is Union:
         return any(member is not NoneType for member in alternatives(annotation))
-    if kind in MAPPINGS and get_args(annotation) and unwrap(get_args(annotation)[0]) not in (str, *ANYTHING):
+    if kind in MAPPINGS and get_args(annotation) and not _names(unwrap(get_args(annotation)[0])):
         return False
     if kind in (*LISTS, *MAPPINGS, tuple):
         return all(writable(argument) for argument in get_args(annotation) if argument is not ...)
     return False
+
+
+def _names(annotation: Any) -> bool:
+    """Whether the keys of a pipeline, which are text, can be of this annotation."""
+    if origin(annotation) is Literal:
+        return all(isinstance(each, str) for each in get_args(annotation))
+    return annotation is str or annotation in ANYTHING
 
 
 def choices(annotation: Any) -> tuple[Any, ...]:

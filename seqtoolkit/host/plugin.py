@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import pluggy
@@ -55,18 +55,9 @@ class Plugin:
         return replace(self, parts=_NOTHING, folders=_NOTHING, error=one_line(error))
 
 
-class _Manager(pluggy.PluginManager):
-    """pluggy's, but it looks at what a module has, not at the names that its `__dir__` offers to import."""
-
-    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        if isinstance(plugin, ModuleType) and name not in vars(plugin):
-            return None
-        return super().parse_hookimpl_opts(plugin, name)
-
-
 def new_manager() -> pluggy.PluginManager:
     """A plugin manager that knows the hooks of the toolkit, and no plugin."""
-    manager = _Manager(PROJECT)
+    manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hooks)
     return manager
 

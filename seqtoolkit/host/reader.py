@@ -164,7 +164,8 @@ class Reader:
         if not isinstance(value, dict):
             return self._wrong(annotation, value, key)
         names, values = get_args(annotation) or (Any, Any)
-        return {self.value(names, name, key): self.value(values, each, (*key, name)) for name, each in value.items()}
+        items = [(name, each, (*key, name)) for name, each in value.items()]
+        return {self.value(names, name, here): self.value(values, each, here) for name, each, here in items}
 
     def _wrong(self, annotation: Any, value: Any, key: Key) -> Any:
         choices = notes.choices(annotation)

@@ -30,6 +30,7 @@ SPELLED = [
     (tuple[int, str], "tuple[int, str]"),
     (dict[str, list[float]], "dict[str, list[float]]"),
     (Mapping[str, int], "dict[str, int]"),
+    (dict[Literal["a"], int], "dict[a, int]"),
     (Path, "path"),
     (Any, "anything"),
     (Optimizer, "optimizer"),
@@ -47,7 +48,17 @@ def test_annotation_is_spelled_for_people(annotation, text):
 
 
 @pytest.mark.parametrize(
-    "annotation", [Callable[..., int], bytes, list[bytes], dict[int, str], Callable[..., int] | None, type, Exception]
+    "annotation",
+    [
+        Callable[..., int],
+        bytes,
+        list[bytes],
+        dict[int, str],
+        dict[Literal[1], str],
+        Callable[..., int] | None,
+        type,
+        Exception,
+    ],
 )
 def test_annotation_that_only_python_writes(annotation):
     """What YAML cannot hold is not writable, nor is a union in which nothing but null is."""
