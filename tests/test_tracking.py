@@ -136,8 +136,8 @@ class TestMLflow:
         """With its courier killed the run goes on; what it logged is kept, said, and delivered by the next chance."""
         tracker = MLflowTracker(system_metrics=False)
         run = _start(tracker, folder)
-        tracker._process.kill()
-        tracker._process.wait()
+        tracker._dispatch.process.kill()
+        tracker._dispatch.process.wait()
         for step in range(100):
             tracker.log({"loss": step}, step)
         tracker.end("FINISHED")
@@ -167,6 +167,7 @@ class TestMLflow:
         """Going on with an unknown run is a ValueError that names it."""
         with pytest.raises(ValueError, match="0000 not found"):
             _start(MLflowTracker(), folder, resume="0" * 32)
+        assert list(folder.iterdir()) == []
 
     def test_settings_that_cannot_be(self, home):
         """Settings are checked when they are given; a folder that is not there, when it is used."""

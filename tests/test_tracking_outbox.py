@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqtoolkit.train.tracking import outbox
-from seqtoolkit.train.tracking.courier import Courier, follow, settle
+from seqtoolkit.train.tracking.courier import Courier
+from seqtoolkit.train.tracking.delivery import follow, settle
 from seqtoolkit.train.tracking.journal import Journal
 from seqtoolkit.train.tracking.lock import hold
 from seqtoolkit.train.tracking.outbox import State
@@ -237,7 +238,7 @@ def test_an_unreachable_store_is_tried_a_few_times_at_the_end(tmp_path, monkeypa
     _write(tmp_path, RUN, _metrics(0), END)
     world = _World(["lost"] * 10)
     monkeypatch.setattr("seqtoolkit.train.tracking.courier.Courier.__init__.__defaults__", (world,))
-    monkeypatch.setattr("seqtoolkit.train.tracking.courier.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("seqtoolkit.train.tracking.delivery.time.sleep", lambda seconds: None)
     closed, heard = threading.Event(), []
     closed.set()
     assert follow(tmp_path, closed, lambda **event: heard.append(event["event"])) == 3

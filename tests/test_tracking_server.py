@@ -70,7 +70,7 @@ class TestWithoutAServer:
             for step in range(1000):
                 tracker.log({"loss": 1.0}, step)
             tracker.end("FINISHED", timeout=0.2)
-            assert tracker._process.poll() == -signal.SIGKILL
+            assert tracker._dispatch.process.poll() == -signal.SIGKILL
         assert outbox.backlog(folder) == 1003
         assert "1003 items are not delivered yet" in caplog.text
 
@@ -164,7 +164,7 @@ class TestServer:
         """Stopped and killed in the middle of a run, it has every point, file and the status after it came back."""
         tracker = MLflowTracker(tracking_uri=server.uri, system_metrics=False)
         run = _start(tracker, folder)
-        assert tracker.where() == f"MLflow: {server.uri}/#/experiments/{tracker._known.experiment}/runs/{run}"
+        assert tracker.where() == f"MLflow: {server.uri}/#/experiments/{tracker._dispatch.experiment}/runs/{run}"
         for step in range(500):
             tracker.log({"loss": step, "nan": float("nan"), "inf": float("-inf")}, step)
         server.signal(signal.SIGSTOP)
@@ -177,7 +177,7 @@ class TestServer:
         for step in range(1500, 2500):
             tracker.log({"loss": step}, step)
         tracker._journal.flush()
-        while not tracker._offline:
+        while not tracker._dispatch.offline:
             time.sleep(0.05)
         server.start()
         while outbox.backlog(folder):

@@ -1,9 +1,10 @@
 """Where a run is recorded: MLflow, a file, or nowhere."""
 
 from seqtoolkit.train.tracking.curve import curves
+from seqtoolkit.train.tracking.dispatch import deliver
 from seqtoolkit.train.tracking.environment import environment_tags
 from seqtoolkit.train.tracking.file import FileTracker
-from seqtoolkit.train.tracking.mlflow import MLflowTracker, deliver
+from seqtoolkit.train.tracking.mlflow import MLflowTracker
 from seqtoolkit.train.tracking.tracker import NullTracker, Status, Tracker, Value
 
 __all__ = [

@@ -35,7 +35,7 @@ class Journal:
         if lock is None:
             raise BlockingIOError(f"{path}: another process is writing it")
         self._lock = lock
-        self._size = self._mend()
+        self.size = self._mend()
         self._failing = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(every,), name=f"journal {path.name}", daemon=True)
@@ -87,11 +87,11 @@ class Journal:
         descriptor, written = self._lock.descriptor, 0
         try:
             while written < len(data):
-                written += os.pwrite(descriptor, data[written:], self._size + written)
+                written += os.pwrite(descriptor, data[written:], self.size + written)
         except OSError:
-            os.ftruncate(descriptor, self._size)
+            os.ftruncate(descriptor, self.size)
             raise
-        self._size += len(data)
+        self.size += len(data)
 
     def _mend(self) -> int:
         """Cut off a last line that was not written to its end; return the size."""

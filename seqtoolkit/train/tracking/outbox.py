@@ -65,7 +65,7 @@ class Line(NamedTuple):
     end: int
 
 
-def read(folder: Path, start: int, size: int = 1 << 20) -> list[Line]:
+def read(folder: Path, start: int, size: int = 1 << 16) -> list[Line]:
     """The whole lines of the journal from byte `start` on, about `size` bytes of them; unreadable lines are empty."""
     try:
         with (folder / JOURNAL).open("rb") as file:
@@ -123,8 +123,8 @@ def clear(folder: Path) -> None:
     """Remove the outbox of a run that has been delivered; the state stays, so that the run can go on later."""
     state = State.load(folder)
     state.sent = 0
+    state.save(folder)  # first: what is delivered twice does no harm
     (folder / JOURNAL).unlink(missing_ok=True)
-    state.save(folder)
     shutil.rmtree(folder / FILES, ignore_errors=True)
     for name in (LOG, LOCK):
         (folder / name).unlink(missing_ok=True)
