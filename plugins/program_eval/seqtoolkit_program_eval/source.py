@@ -16,6 +16,7 @@ from seqtoolkit_program_eval.curriculum import NAMES, Curriculum
 from seqtoolkit_program_eval.curriculum import Name as CurriculumName
 from seqtoolkit_program_eval.form import Form
 from seqtoolkit_program_eval.grammar import Grammar, ProgramError, nodes
+from seqtoolkit_program_eval.mark import GrammarError
 from seqtoolkit_program_eval.sampler import Sampler
 from seqtoolkit_program_eval.shape import Shapes
 
@@ -74,7 +75,7 @@ class ProgramEval(Source):
         try:
             self.grammar = Grammar.load(grammar)
         except ValueError as error:
-            raise ValueError(f"grammar: {error}") from None
+            raise GrammarError(f"grammar: {error}") from None
         self.shapes = Shapes(self.grammar)
         self.sampler = Sampler(self.shapes, _forms(self.shapes, problem, weights), length, nesting, _echo(problem))
         rises = curriculum in ("naive", "combine")
