@@ -72,7 +72,7 @@ class LSTM(Core):
             most = int(first[1:].sum(0).max()) if len(first) > 1 else 0
             if most > 0:
                 return self._unroll_restarts(inputs, state, Plan.of(first, most))
-        hidden, cell = (each.transpose(0, 1).contiguous() for each in state)
+        hidden, cell = (each.transpose(0, 1).contiguous() for each in state)  # cuDNN takes no other layout
         outputs, (hidden, cell) = self.lstm(inputs, (hidden, cell))
         return outputs, (hidden.transpose(0, 1), cell.transpose(0, 1))
 

@@ -1,8 +1,8 @@
 """Restarts as extra steps of the same sequence: one that clears the cell before each, those that hold it at the end.
 
-A gate before which a large number stands is shut or open exactly. A step with all gates shut leaves h = c = 0, the fresh
-state; one with the input gate shut and the forget gate open leaves c as it was. Both are asked for by two columns
-beside the inputs, so that a whole batch with restarts anywhere is one call of the fast LSTM.
+A gate before which a large number stands is shut or open exactly. A step with input and forget gates shut leaves c = 0
+and so h = 0, the fresh state; one with the input gate shut and the forget gate open leaves c as it was. Both are asked
+for by two columns beside the inputs, so that a whole batch with restarts anywhere is one call of the fast LSTM.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def obedient(weight: Tensor) -> Tensor:
 
     The gates are those of nn.LSTM, in its order: input, forget, cell, output.
     """
-    clear = weight.new_tensor([-SURE, -SURE, 0.0, -SURE])
+    clear = weight.new_tensor([-SURE, -SURE, 0.0, 0.0])
     hold = weight.new_tensor([-SURE, SURE, 0.0, 0.0])
     columns = torch.stack([clear, hold], 1).repeat_interleave(len(weight) // 4, 0)
     return torch.cat([weight, columns], 1)
