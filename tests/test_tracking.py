@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from seqtoolkit.train.tracking import FileTracker, MLflowTracker, NullTracker, deliver, environment_tags, outbox
-from seqtoolkit.train.tracking.store import Point, Refused, Store, shorten, tidy
+from seqtoolkit.train.tracking.store import Point, Refused, Store, resolve, shorten, tidy
 from seqtoolkit.train.tracking.system import SystemMonitor
 
 
@@ -61,9 +61,16 @@ def _history(store, run, key):
 class TestMLflow:
     """MLflowTracker with the default store, courier process and all."""
 
-    def test_a_run_from_start_to_end(self, folder, store, home):
-        """Params, tags, every point, files, directories and the status arrive; nothing stays behind, no server runs."""
+    def test_a_run_from_start_to_end(self, folder, store, home, caplog):
+        """Params, tags, every point, files, directories and the status arrive; nothing stays behind, no server runs.
+
+        Every method may be called before the start and after the end, and a file that is not there is only said.
+        """
         tracker = MLflowTracker(experiment="programs", system_every=0.05)
+        tracker.log({"loss": -1.0}, 1)
+        tracker.artifact(folder / "nothing")
+        tracker.end("FAILED")
+        assert tracker.where() == "MLflow: not started"
         params = {"model.core.use": "rmc", "lr": 1e-3, "none": None, "list[0]": True}
         run = _start(tracker, folder, params=params, tags={"color": "red"})
         assert run in tracker.where()
@@ -78,7 +85,11 @@ class TestMLflow:
         (folder / "plots").mkdir()
         (folder / "plots" / "loss.png").write_text("picture")
         tracker.artifact(folder / "plots")
+        tracker.artifact(folder / "nothing")
+        assert "nothing cannot be recorded: No such file" in caplog.text
         tracker.end("FINISHED")
+        tracker.log({"loss": -1.0}, 1)
+        tracker.end("FAILED")
         found = store._client.get_run(run)
         assert (found.info.status, found.info.run_name, found.data.tags["color"]) == ("FINISHED", "a name", "red")
         assert found.data.params == {"model.core.use": "rmc", "lr": "0.001", "none": "None", "list_0_": "True"}
@@ -147,26 +158,11 @@ class TestMLflow:
         assert len(_history(store, run, "loss")) == 100
         assert deliver(folder.parent) == 0
 
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [
-            ({"tracking_uri": "htp://nowhere"}, "htp://nowhere"),
-            ({"tracking_uri": "sqlite:///text.db/mlflow.db"}, "text.db/mlflow.db"),
-            ({"tracking_uri": "sqlite:///text.db"}, "text.db"),
-        ],
-    )
-    def test_mistakes_are_named(self, folder, home, settings, message):
-        """A store that cannot be is a ValueError with its address, and leaves nothing in the folder."""
-        (home / "text.db").write_text("this is no database, but a text of some length" * 100)
-        with pytest.raises(ValueError, match=message) as caught:
-            _start(MLflowTracker(**settings), folder)
-        assert "\n" not in str(caught.value)
-        assert list(folder.iterdir()) == []
-
     def test_a_run_that_is_not_there(self, folder):
-        """Going on with an unknown run is a ValueError that names it."""
-        with pytest.raises(ValueError, match="0000 not found"):
+        """Going on with an unknown run is a ValueError of one line that names it, and leaves nothing in the folder."""
+        with pytest.raises(ValueError, match=r"track: .*0000 not found") as caught:
             _start(MLflowTracker(), folder, resume="0" * 32)
+        assert "\n" not in str(caught.value)
         assert list(folder.iterdir()) == []
 
     def test_settings_that_cannot_be(self, home):
@@ -178,23 +174,9 @@ class TestMLflow:
         with pytest.raises(ValueError, match="cannot be recorded here: No such file"):
             _start(MLflowTracker(), home / "none")
 
-    def test_before_and_after_a_run_nothing_happens(self, folder, caplog):
-        """Every method may be called at any time, and an artifact that is not there is only said."""
-        tracker = MLflowTracker(system_metrics=False)
-        tracker.log({"loss": 1.0}, 1)
-        tracker.artifact(folder / "nothing")
-        tracker.end("FAILED")
-        assert tracker.where() == "MLflow: not started"
-        _start(tracker, folder)
-        tracker.artifact(folder / "nothing")
-        assert "nothing cannot be recorded: No such file" in caplog.text
-        tracker.end("FINISHED")
-        tracker.log({"loss": 1.0}, 1)
-        tracker.end("FINISHED")
-
-    def test_names_from_the_environment(self, folder, store, home, monkeypatch):
-        """MLflow's own settings name the store and the experiment, unless the pipeline does."""
-        shutil.copy(home / "mlflow.db", home / "other.db")
+    def test_names_from_the_environment(self, folder, home, monkeypatch):
+        """MLflow's own settings name the store and the experiment."""
+        shutil.move(home / "mlflow.db", home / "other.db")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
         tracker = MLflowTracker(system_metrics=False)
@@ -202,11 +184,13 @@ class TestMLflow:
         tracker.end("FINISHED")
         other = Store(f"sqlite:///{home}/other.db")
         assert other._client.get_experiment(other._client.get_run(run).info.experiment_id).name == "theirs"
-        (home / "second").mkdir()
-        tracker = MLflowTracker(experiment="ours", tracking_uri="sqlite:///mlflow.db", system_metrics=False)
-        run = _start(tracker, home / "second")
-        tracker.end("FINISHED")
-        assert store._client.get_experiment(store._client.get_run(run).info.experiment_id).name == "ours"
+
+    def test_names_in_the_pipeline_come_first(self, folder, home, monkeypatch):
+        """What the pipeline names goes before the settings; a relative file is that in the working directory."""
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+        tracker = MLflowTracker(experiment="ours", tracking_uri="sqlite:///mlflow.db")
+        line = tracker._opening(None, {}, None, fresh=True)
+        assert (line["experiment"], line["store"]) == ("ours", f"sqlite:///{home}/mlflow.db")
 
 
 @pytest.mark.slow
@@ -276,6 +260,16 @@ class TestStore:
         store._client.delete_experiment(store.experiment("e"))
         with pytest.raises(Refused, match="mlflow experiments restore"):
             store.experiment("e")
+
+    @pytest.mark.parametrize(
+        "uri", ["htp://nowhere", "sqlite:///text.db", "sqlite:///text.db/mlflow.db", "file:./mlruns"]
+    )
+    def test_addresses_that_cannot_be(self, home, uri):
+        """A store that is none is refused in one line with its address."""
+        (home / "text.db").write_text("this is no database, but a text of some length" * 100)
+        with pytest.raises(Refused, match=re.escape(uri.rpartition("/")[2])) as caught:
+            Store(resolve(uri))
+        assert "\n" not in str(caught.value)
 
     def test_a_key_finds_its_run(self, store):
         """The run with a key is found, and no other."""

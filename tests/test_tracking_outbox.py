@@ -51,6 +51,7 @@ class _World:
         self.files = []
         self.refuse = lambda point: False
         self.artifacts_fail = False
+        self.there = True
 
     def __call__(self, uri):
         assert uri == self.uri
@@ -100,7 +101,7 @@ class _World:
         self._act("end", lambda: self.runs[run].update(status=status))
 
     def answers(self):
-        return True
+        return self.there
 
 
 def _write(folder, *lines):
@@ -181,6 +182,24 @@ def test_a_store_without_its_artifacts_still_gets_the_rest(tmp_path):
     assert _deliver_all(tmp_path, world) == 0
     assert world.files == [("plots", "picture.png", "colors")]
     assert not (tmp_path / outbox.FILES).exists()
+
+
+def test_what_was_postponed_stays_when_the_store_is_gone(tmp_path):
+    """Files that were postponed are all still there after a try at which the store did not answer."""
+    artifacts = []
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+        snapshot = outbox.snapshot(tmp_path / name, tmp_path)
+        artifacts.append({"kind": "artifact", "path": str(snapshot.relative_to(tmp_path)), "folder": ""})
+    _write(tmp_path, RUN, *artifacts, END)
+    world = _World()
+    world.artifacts_fail = True
+    assert _deliver_all(tmp_path, world) == 3
+    world.there = False
+    assert _deliver_all(tmp_path, world) == 3
+    world.there, world.artifacts_fail = True, False
+    assert _deliver_all(tmp_path, world) == 0
+    assert sorted(content for _, _, content in world.files) == ["a", "b", "c"]
 
 
 def test_a_run_without_an_end_is_killed_and_can_go_on(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ logger = logging.getLogger(__name__)
 Points = Sequence[tuple[int, float]]
 _COLORS = {"train": "#4477aa", "valid": "#cc6677", "test": "#228833"}
 _SMOOTH = 0.02
-"""The part of a curve over which its smoothed line averages."""
+"""The part of a curve that its smoothed line averages over, about."""
 
 
 def curves(history: Mapping[str, Points], path: Path) -> Path | None:
@@ -83,19 +84,18 @@ def _draw(axis: Any, quantity: str, splits: Mapping[str, Points]) -> None:
 
 def _spread(splits: Mapping[str, Points]) -> bool:
     """Whether values are positive and differ so much that only a logarithmic axis shows them."""
-    values = [value for points in splits.values() for _, value in points if abs(value) < float("inf")]
+    values = [value for points in splits.values() for _, value in points if abs(value) < math.inf]
     return bool(values) and min(values) > 0 and max(values) > 50 * min(values)
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """The mean over a window that ends at each value; of its numbers only."""
+    """The mean so far, in which the last part of the curve counts most; what is no number is passed over."""
     window = max(1, round(len(values) * _SMOOTH))
-    sums, counts = [0.0], [0]
+    mean, count, means = math.nan, 0, []
     for value in values:
-        good = abs(value) < float("inf")
-        sums.append(sums[-1] + (value if good else 0.0))
-        counts.append(counts[-1] + good)
-    starts = [max(0, end - window) for end in range(1, len(values) + 1)]
-    ends = range(1, len(values) + 1)
-    pairs = ((sums[end] - sums[start], counts[end] - counts[start]) for start, end in zip(starts, ends, strict=True))
-    return [total / count if count else float("nan") for total, count in pairs]
+        if abs(value) < math.inf:
+            count += 1
+            weight = 1 / min(count, window)
+            mean = value if count == 1 else mean * (1 - weight) + value * weight
+        means.append(mean)
+    return means
