@@ -123,12 +123,12 @@ WRONG = {
     "an empty range": (COMPACT.replace("b in 1..9", "b in 9..1"), r"mine\.lark: 9\.\.1 is empty"),
     "a tower": (COMPACT.replace("length - 1\n", "9 ** 9 ** 9\n"), r"mine\.lark: .*more than 4300 digits"),
     "a name twice": (COMPACT.replace("-> greater", "-> less"), r"mine\.lark:14: less has a meaning already, at .*:13"),
-    "a stray mark": (COMPACT + "\n//= a", r"mine\.lark:31: '//=' stands beside no alternative"),
+    "a stray mark": (COMPACT + "\n//= a", r"mine\.lark:36: '//=' stands beside no alternative"),
     "no number": (COMPACT.replace("//= number in", "//= figure in"), r"mine\.lark:27: NUMBER is a pattern"),
     "any character": (COMPACT.replace("/[0-9]+/", "/.+/"), r"mine\.lark:27: NUMBER: .*which characters"),
     "no brackets": (COMPACT.replace('"(" start ")"', '"(" start'), r"mine\.lark: no alternative puts .* in brackets"),
     "an action": (COMPACT.replace("//= a < b", "//= show(a)"), r"mine\.lark:13: less acts where a value is wanted"),
-    "a letter": (COMPACT.replace('"|"', '"|"').replace('"x"', '"é"'), r"only ASCII"),
+    "a letter": (COMPACT.replace('"x="', '"é="'), r"only ASCII"),
 }
 
 

@@ -170,9 +170,9 @@ def test_programs_of_the_paper_and_corners_of_python(program, answer):
     [
         ("1+", "program_eval", "line 1, column 3: expected a number or '(' or '-', got the end of the text"),
         ("1+*2", "program_eval", "line 1, column 3: expected a number or '(' or '-', got '*'"),
-        ("", "program_eval", "line 1, column 1: expected a number or '(' or '-' or 'x', got the end of the text"),
+        ("", "program_eval", "line 1, column 1: expected a number or '(' or '-' or 'x=', got the end of the text"),
         ("(1\n+$)", "program_eval", "line 2, column 2: expected a number or '(' or '-', got '$'"),
-        ("x=3for3]x+=1", "program_eval", "line 1, column 7: expected '[', got '3'"),
+        ("x=3for[3]x=1", "program_eval", "line 1, column 9: expected ']x+=', got ']'"),
         ("a=1\nprint(1 2)", LTE, "line 2, column 9: expected ')' or '*' or '+' or '-' or 'if', got '2'"),
         ("print(007)", LTE, "line 1, column 9:"),
         ("a=", LTE, "line 1, column 3: expected a name or a number or '(' or '+' or '-', got a new line"),

@@ -216,7 +216,7 @@ def test_tokens_are_whole_words_or_characters():
     """By terminals a keyword is one id, a number one id a digit; by characters everything is one id a character."""
     whole, single = (ProgramEval(tokens=tokens).ask("x=12for[3]x+=4if5<6else7") for tokens in ("terminal", "character"))
     assert len(whole["question"].values) == len(
-        ["x", "=", "1", "2", "for", "[", "3", "]", "x", "+=", "4", "if", "5", "<", "6", "else", "7"]
+        ["x=", "1", "2", "for[", "3", "]x+=", "4", "if", "5", "<", "6", "else", "7"]
     )
     assert len(single["question"].values) == len("x=12for[3]x+=4if5<6else7")
 
