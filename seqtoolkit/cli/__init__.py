@@ -36,6 +36,7 @@ def _options(
 
 app.command("run")(run.run)
 app.command("check")(run.check)
+app.command("deliver")(run.deliver)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(pipelines.app, name="pipelines")
 

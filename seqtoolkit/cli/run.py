@@ -70,6 +70,14 @@ def check(
             typer.echo(f"{stage:<14} {1000 * seconds:9.2f} ms")
 
 
+def deliver(folder: Folder = Path("runs")) -> None:
+    """Hand over to the tracking store what it could not take while it was away."""
+    from seqtoolkit.train.tracking import deliver as hand_over
+
+    left = hand_over(folder)
+    typer.echo(f"{left} items are still undelivered, kept in {folder}" if left else "everything is delivered")
+
+
 def _summarize(result: Result) -> None:
     typer.echo("")
     for name, value in result.metrics.items():
