@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from seqtoolkit_program_eval import Grammar, GrammarError, ProgramEval, evaluate
+from seqtoolkit_program_eval import Grammar, GrammarError, ProgramEval, evaluate, meaning
 
 COMPACT = Grammar.load("program_eval").path.read_text()
 STATEMENTS = Grammar.load("learning_to_execute").path.read_text()
@@ -162,17 +162,17 @@ def test_any_cut_of_a_grammar_is_a_grammar_or_an_error():
 
 
 @pytest.mark.parametrize(
-    "meaning",
+    "text",
     [
         "a.b", "a.__class__", "__import__('os')", "open(a)", "eval(a)", "(lambda: a)()", "[a for a in b]", "a[0]", "'a'",
         "f'{a}'", "a := b", "max(*a)", "min(a, key=b)", "(yield a)", "store(1, a)", "load(a, b)", "1.5", "None", "...",
         "a if b else c.d", "do(*a)", "max()", "a" * 400, "a and (" * 50 + "b" + ")" * 50 + ".real",
     ],
 )  # fmt: skip
-def test_a_meaning_reaches_nothing(write, meaning):
+def test_a_meaning_reaches_nothing(write, text):
     """No attribute, no subscript, no text, no call but the few: an untrusted grammar computes numbers, nothing else."""
     with pytest.raises(GrammarError, match=r"mine\.lark:18: "):
-        ProgramEval(grammar=write(COMPACT.replace("//= a - b", f"//= {meaning}")))
+        ProgramEval(grammar=write(COMPACT.replace("//= a - b", f"//= {text}")))
 
 
 def test_generated_code_holds_texts_as_texts(write):
@@ -183,3 +183,14 @@ def test_generated_code_holds_texts_as_texts(write):
     text = source.programs(np.arange(1))[0][0]
     assert re.fullmatch(r"""\{a\}'"\\n\d\}""", text)
     assert evaluate(text, path) == str(int(text[-2]) + 1)
+
+
+@pytest.mark.parametrize("grow", [meaning.power, meaning.shift])
+def test_no_number_grows_past_all_bounds(grow):
+    """Powers and shifts are refused before they are computed, not after; small ones are Python's."""
+    assert grow(2, 10) == {meaning.power: 1024, meaning.shift: 2048}[grow]
+    for large in (2**15, 10**12):
+        with pytest.raises(OverflowError, match="digits"):
+            grow(2, large)
+    with pytest.raises(ArithmeticError, match="negative"):
+        grow(2, -1)
