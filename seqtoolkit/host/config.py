@@ -51,7 +51,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         name, data, origins = "pipeline", source, {}
     else:
         path = find_pipeline(source)
-        name = path.stem if Path(source).exists() else str(source)
+        name = path.stem if path == Path(source) else str(source).removesuffix(path.suffix)
         data, lines = parse(_read(path), str(path))
         origins = {key: f"{path}:{line}" for key, line in lines.items()}
         if not isinstance(data, Mapping):

@@ -8,7 +8,7 @@ from typing import Any
 
 from seqtoolkit.host.document import Key
 from seqtoolkit.host.plan import Block
-from seqtoolkit.host.problem import show, suggest
+from seqtoolkit.host.problem import one, show, suggest
 from seqtoolkit.host.reader import Reader, complete
 from seqtoolkit.host.schema import Schema, schema
 
@@ -78,7 +78,7 @@ class Freezer:
     def _slot(self, slot: Slot, value: Any) -> Any:
         if value is None and slot.default is None:
             names = ", ".join(self.reader.registry.names(slot.kind)) or "but none is installed"
-            self.reader.note(slot.key, f"missing; wanted a {slot.kind}: {names}")
+            self.reader.note(slot.key, f"missing; wanted {one(slot.kind)}: {names}")
             return None
         value = slot.default if value is None else value
         if isinstance(slot.default, list):

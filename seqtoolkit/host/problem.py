@@ -47,6 +47,11 @@ def suggest(given: object, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def one(noun: str) -> str:
+    """A noun with its article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def show(value: Any) -> str:
     """A value of a pipeline, as short as a message can bear."""
     if value is None or isinstance(value, bool):
@@ -59,4 +64,4 @@ def show(value: Any) -> str:
         return f"a mapping ({', '.join(map(str, list(value)[:4]))}{', ...' if len(value) > 4 else ''})"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
-    return repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
+    return repr(value) if isinstance(value, float) else one(type(value).__name__)

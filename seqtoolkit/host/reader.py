@@ -11,7 +11,7 @@ from seqtoolkit.host import annotation as notes
 from seqtoolkit.host.document import Key
 from seqtoolkit.host.interpolation import UNKNOWN, interpolated
 from seqtoolkit.host.plan import Block
-from seqtoolkit.host.problem import Problem, show, suggest
+from seqtoolkit.host.problem import Problem, one, show, suggest
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.host.schema import GIVEN, Field, Schema, plain
 
@@ -45,22 +45,22 @@ class Reader:
             return value
         given = complete(value, default)
         if not isinstance(given, dict):
-            self.note(key, f"wanted a {kind}, by its name or as {{use: name, ...}}; got {show(value)}")
+            self.note(key, f"wanted {one(kind)}, by its name or as {{use: name, ...}}; got {show(value)}")
             return value
         use = given.get("use", MISSING)
         if self.passes(use):
-            return given
+            return value
         if not isinstance(use, str) or use == "???":
             names = ", ".join(self.registry.names(kind)) or "none is installed"
             got = "" if use in (MISSING, "???") else f", got {show(use)}"
-            self.note((*key, "use"), f"wanted the name of a {kind} ({names}){got}")
-            return given
+            self.note((*key, "use"), f"wanted the name of {one(kind)} ({names}){got}")
+            return value
         try:
             fields = self.registry.schema(kind, use)
             factory = self.registry.resolve(kind, use)
         except ValueError as error:
             self.note(key if isinstance(value, str) else (*key, "use"), str(error))
-            return given
+            return value
         rest = {name: each for name, each in given.items() if name != "use"}
         return Block(kind, use, ".".join(key), self.parameters(fields, rest, key, f"{kind} {use}"), factory)
 

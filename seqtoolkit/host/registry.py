@@ -14,7 +14,7 @@ import pluggy
 
 from seqtoolkit.host.hooks import KINDS, PROJECT
 from seqtoolkit.host.plugin import Plugin, load, new_manager
-from seqtoolkit.host.problem import cause, suggest
+from seqtoolkit.host.problem import cause, one, suggest
 from seqtoolkit.host.schema import Schema, schema
 
 _log = logging.getLogger(__name__)
@@ -117,7 +117,9 @@ class Registry:
         except (Exception, SystemExit) as error:
             raise PartError(f"{kind} {name!r} of {plugin.origin}: cannot import {where}: {cause(error)}") from error
         if not callable(part):
-            raise PartError(f"{kind} {name!r} of {plugin.origin}: {where} is a {type(part).__name__}, not callable")
+            raise PartError(
+                f"{kind} {name!r} of {plugin.origin}: {where} is {one(type(part).__name__)}, which is not callable"
+            )
         return part
 
     def schema(self, kind: str, name: str) -> Schema:

@@ -140,7 +140,7 @@ def __getattr__(name):
     [
         ("missing.core:Core", "cannot import missing.core:Core: ModuleNotFoundError"),
         ("plug:Nothing", "cannot import plug:Nothing: AttributeError"),
-        ("plug:number", "plug:number is a int, not callable"),
+        ("plug:number", "plug:number is an int, which is not callable"),
         ("plug.dies:Core", "cannot import plug.dies:Core: SystemExit: 3"),
     ],
 )
