@@ -16,10 +16,10 @@ def unroll(
     blocks = tuple(_fold(block, settings) for block in parameters.blocks)
     mlp = tuple(_turn(layer) for layer in parameters.mlp)
     arriving = _heads(blocks[0], settings, projected.flatten(0, 1)).unflatten(0, inputs.shape[:2])
-    gates: Affine | None = None
+    gates: Tensor | None = None
     drive: tuple[Tensor, ...] = ()
     if parameters.gates is not None:
-        gates, drive = _turn(parameters.gates[1]), _drive(parameters.gates[0], settings, projected).unbind()
+        gates, drive = parameters.gates[1].weight.t(), _drive(*parameters.gates, settings, projected).unbind()
     restarts = [False] * len(inputs) if first is None else first.any(1).tolist()
     memories = []
     for time, (new, now) in enumerate(zip(projected.unbind(), arriving.unbind(), strict=True)):
@@ -45,11 +45,12 @@ def _fold(block: Block, settings: Settings) -> Block:
     return block._replace(qkv=_turn(block.qkv), qkv_norm=Affine(gain * scale, block.qkv_norm.bias * scale))
 
 
-def _drive(from_input: Affine, settings: Settings, projected: Tensor) -> Tensor:
-    """The input's part of the gates, their constant biases included: [T B n M] to [T B 1 gates]."""
+def _drive(from_input: Affine, from_memory: Affine, settings: Settings, projected: Tensor) -> Tensor:
+    """What the input and all biases add to the gates: [T B n M] to [T B 1 gates]."""
     half = len(from_input.bias) // 2
     constant = from_input.bias.new_tensor([settings.input_bias, settings.forget_bias]).repeat_interleave(half)
-    return project(Affine(from_input.weight, from_input.bias + constant), projected.flatten(2)).unsqueeze(2)
+    bias = from_input.bias + from_memory.bias + constant
+    return project(Affine(from_input.weight, bias), projected.flatten(2)).unsqueeze(2)
 
 
 def _project(turned: Affine, rows: Tensor) -> Tensor:
@@ -77,7 +78,8 @@ def _attend(
             heads = _heads(block, settings, rows)
         if number == last:
             rows = rows[:, :slots]
-        rows = normalize(block.attention_norm, rows + _read(settings, heads, rows.shape[1]))
+        read = _read(settings, heads, rows.shape[1])
+        rows = normalize(block.attention_norm, (rows.unflatten(-1, (settings.num_heads, -1)) + read).flatten(2))
         hidden = rows
         for layer in mlp[:-1]:
             hidden = torch.relu(_project(layer, hidden))
@@ -86,14 +88,14 @@ def _attend(
 
 
 def _read(settings: Settings, heads: Tensor, queries: int) -> Tensor:
-    """What the first `queries` rows read of all: [B heads S 2k+v] to [B queries M]."""
+    """What the first `queries` rows read of all: [B heads S 2k+v] to [B queries heads v], a view that no copy is made of."""
     batch, count, rows, _ = heads.shape
     flat = heads.reshape(batch * count, rows, -1)
     query, key, value = flat.split([settings.key_size, settings.key_size, settings.head_size], -1)
     weights = torch.softmax(torch.bmm(query[:, :queries], key.mT), -1)
-    return torch.bmm(weights, value).view(batch, count, queries, -1).transpose(1, 2).flatten(2)
+    return torch.bmm(weights, value).view(batch, count, queries, -1).transpose(1, 2)
 
 
-def _gate(gates: Affine, drive: Tensor, candidate: Tensor, memory: Tensor) -> Tensor:
-    input_gate, forget_gate = torch.sigmoid(drive + _project(gates, torch.tanh(memory))).chunk(2, -1)
+def _gate(turned: Tensor, drive: Tensor, candidate: Tensor, memory: Tensor) -> Tensor:
+    input_gate, forget_gate = torch.sigmoid(drive + torch.tanh(memory) @ turned).chunk(2, -1)
     return torch.addcmul(forget_gate * memory, input_gate, torch.tanh(candidate))
