@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seqtoolkit.flow.batch import IGNORED
 from seqtoolkit.flow.core import Core, State
+from seqtoolkit.flow.reading import read
 from seqtoolkit.flow.spec import Spec, unify
 
 
@@ -154,16 +155,16 @@ class Model(nn.Module):
         question = 0 if answers is None else len(vectors) - answers
         if question < 0:
             raise ValueError(f"answers: wanted at most the {len(vectors)} steps of the inputs, got {answers}")
-        if self.decoder is None and self.feedback is None:
-            outputs, state = self.core(vectors, state, first)
-            return self.head(outputs[question:]), state
         if question < 1:
-            raise ValueError("a decoder wants a question before the answer, got batches of answers only")
-        read, answer = (None, None) if first is None else (first[:question], first[question:])
-        _, state = self.core(vectors[:question], state, read)
+            if self.decoder is not None or self.feedback is not None:
+                raise ValueError("a decoder wants a question before the answer, got batches of answers only")
+            outputs, state = self.core(vectors, state, first)
+            return self.head(outputs), state
+        asked, answered = (None, None) if first is None else (first[:question], first[question:])
+        state = read(self.core, vectors[:question], state, asked)
         decoder = self.decoder or self.core
         if self.feedback is None:
-            outputs, state = decoder(vectors[question:], state, answer)
+            outputs, state = decoder(vectors[question:], state, answered)
             return self.head(outputs), state
         return self._with_feedback(decoder, self.feedback, vectors[question:], state, targets)
 
