@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+
 from seqtoolkit.cli import main
 
 

@@ -26,9 +26,9 @@ def run(
     folder: Folder = Path("runs"),
 ) -> None:
     """Train a pipeline, evaluate it, and record the run."""
+    changes = [*([pipeline] if pipeline and resume is not None else []), *(overrides or [])]
     if resume is not None:
-        overrides = ([pipeline] if pipeline else []) + (overrides or [])
-        if named := [each for each in overrides if "=" not in each and not each.startswith("~")]:
+        if named := [each for each in changes if "=" not in each and not each.startswith("~")]:
             raise ValueError(
                 f"--resume takes the pipeline of the run, so {named[0]!r} has no place; changes are KEY=VALUE"
             )
@@ -37,9 +37,9 @@ def run(
     from seqtoolkit.run import Pipeline
 
     if resume is not None:
-        result = Pipeline.resume(resume, overrides, folder)
+        result = Pipeline.resume(resume, changes, folder)
     else:
-        result = Pipeline.load(str(pipeline), overrides or []).run(folder)
+        result = Pipeline.load(str(pipeline), changes).run(folder)
     _summarize(result)
     if result.status == "KILLED":
         raise typer.Exit(130)

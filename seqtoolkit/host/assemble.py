@@ -58,10 +58,10 @@ class _Assembly:
         if self._join(self.plan.source, source, reads={}):
             graph.source = source
         for block in self.plan.transform:
-            transform = self._make(block, input_spec=dict(graph.flowing)) if graph.flowing else None
+            transform = self._of_record(block)
             if self._join(block, transform):
                 graph.transforms.append(transform)
-        collate = self._make(self.plan.batch, input_spec=dict(graph.flowing)) if graph.flowing else None
+        collate = self._of_record(self.plan.batch)
         if self._join(self.plan.batch, collate):
             graph.collate = collate
 
@@ -69,8 +69,7 @@ class _Assembly:
         """Encoder, core and head, and the model that they make."""
         plan, graph = self.plan, self.graph
         encoder = self._stage(plan.encoder, "inputs", "vectors")
-        make_core: Callable[[], Any] = partial(self._stage, plan.core, "vectors", "outputs")
-        core = make_core()
+        core = self._stage(plan.core, "vectors", "outputs")
         if core is None:
             return
         answers = graph.flowing["targets"].axes[0]
@@ -93,7 +92,11 @@ class _Assembly:
                 self.graph.metrics[block.use] = part
 
     def _decoding(self) -> Decoding:
-        return self.plan.sections.get("model", Decoding())  # type: ignore[return-value]  # freeze made it of this type
+        return self.plan.sections.get("model", Decoding())
+
+    def _of_record(self, block: Block) -> Any:
+        """A part that is handed all fields that reach it."""
+        return self._make(block, input_spec=dict(self.graph.flowing)) if self.graph.flowing else None
 
     def _stage(self, block: Block, reads: str, writes: str, **given: Any) -> Any:
         spec = self.graph.flowing.get(reads)
