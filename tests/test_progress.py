@@ -169,10 +169,25 @@ def test_a_broken_stream_is_given_up(interactive):
         shown.update(1, {"loss": 1.0}, 1.0)
         shown.evaluated(1, {}, SAMPLES)
         shown.note("text")
+        assert shown._display is None
         shown.close()
     assert (sys.stdout, sys.stderr) == streams
     with pytest.raises(OSError, match="Broken pipe"):
         broken.close()
+
+
+def test_a_stream_that_breaks_later_is_given_up_cleanly(clock):
+    """When the terminal goes away in the middle, stdout and stderr are again what they were."""
+    streams = sys.stdout, sys.stderr
+    stream = _Stream()
+    shown = Progress(10, interactive=True, stream=stream)
+    shown.update(1, {"loss": 1.0}, 1.0)
+    assert sys.stdout is not streams[0]
+    stream.close()
+    clock[0] += 1.0
+    shown.update(2, {"loss": 1.0}, 1.0)
+    assert (sys.stdout, sys.stderr) == streams
+    shown.close()
 
 
 @given(

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqtoolkit.train.tracking import outbox
+from seqtoolkit.train.tracking import lock, outbox
 from seqtoolkit.train.tracking.courier import Courier
 from seqtoolkit.train.tracking.delivery import follow, settle
 from seqtoolkit.train.tracking.journal import Journal
@@ -146,6 +145,28 @@ def test_whatever_fails_all_arrives_in_one_run(tmp_path_factory, steps, plan):
     assert not (folder / outbox.JOURNAL).exists()
 
 
+def test_a_new_courier_goes_on_where_the_last_one_was(tmp_path):
+    """What was delivered is not sent again by the next courier, and it knows the run."""
+    _write(tmp_path, RUN, _metrics(0), {"kind": "params", "params": {}}, _metrics(1), END)
+    world = _World()
+    while Courier(tmp_path, lambda **event: None, world).advance():
+        pass
+    assert world.calls == ["experiment", "create", "metrics", "params", "metrics", "end"]
+
+
+def test_a_line_that_is_being_written_is_left_for_later(tmp_path):
+    """Half a line is not there yet; when the rest comes, it is delivered whole."""
+    _write(tmp_path, RUN)
+    line = json.dumps(_metrics(1)) + "\n"
+    world = _World()
+    courier = Courier(tmp_path, lambda **event: None, world)
+    for part in (line[:20], line[20:]):
+        with (tmp_path / outbox.JOURNAL).open("a") as file:
+            file.write(part)
+        assert courier.empty()
+    assert [point.step for point in world.runs["run0"]["points"]] == [1]
+
+
 def test_points_travel_together(tmp_path):
     """A thousand points are one call, and no call has more."""
     _write(tmp_path, RUN, *(_metrics(step, a=1.0, b=2.0) for step in range(1250)))
@@ -197,9 +218,22 @@ def test_what_was_postponed_stays_when_the_store_is_gone(tmp_path):
     assert _deliver_all(tmp_path, world) == 3
     world.there = False
     assert _deliver_all(tmp_path, world) == 3
+    assert outbox.backlog(tmp_path) == 3
     world.there, world.artifacts_fail = True, False
     assert _deliver_all(tmp_path, world) == 0
     assert sorted(content for _, _, content in world.files) == ["a", "b", "c"]
+
+
+def test_a_file_waits_in_its_turn_for_a_store_that_is_gone(tmp_path):
+    """Where the store does not answer at all, nothing is postponed: the outbox stays in order."""
+    (tmp_path / "a").write_text("a")
+    path = outbox.snapshot(tmp_path / "a", tmp_path).relative_to(tmp_path)
+    _write(tmp_path, RUN, {"kind": "artifact", "path": str(path), "folder": ""}, _metrics(1), END)
+    world = _World()
+    world.artifacts_fail, world.there = True, False
+    courier = Courier(tmp_path, lambda **event: None, world)
+    assert not courier.empty()
+    assert (outbox.backlog(tmp_path), courier.state.postponed) == (3, [])
 
 
 def test_a_run_without_an_end_is_killed_and_can_go_on(tmp_path):
@@ -389,16 +423,21 @@ class TestJournal:
         assert (tmp_path / "j").read_bytes() == b""
 
 
-def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path):
-    """Who waits for a file that is removed meanwhile gets the lock of the file that is there then."""
-    path: Path = tmp_path / "lock"
+def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path, monkeypatch):
+    """Who got the lock of a file that was removed meanwhile locks the file that is there now, as all others do."""
+    path = tmp_path / "lock"
     first = hold(path)
     assert hold(path) is None
-    path.unlink()
-    second = hold(path)
-    assert second is not None
-    assert hold(path) is None
     first.release()
+    real = lock._locked
+
+    def removed_in_between(descriptor):
+        monkeypatch.setattr(lock, "_locked", real)
+        path.unlink()
+        return real(descriptor)
+
+    monkeypatch.setattr(lock, "_locked", removed_in_between)
+    assert hold(path) is None
+    second = hold(path, wait=0.1)
     assert hold(path) is None
     second.release()
-    hold(path).release()
