@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -23,7 +22,7 @@ from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
 from seqtoolkit.train.loop import Fit, RunSettings
 from seqtoolkit.train.optimize import choose_device, choose_precision
-from seqtoolkit.train.tracking import Tracker, deliver, environment_tags
+from seqtoolkit.train.tracking import Tracker, environment_tags
 from seqtoolkit.train.tracking.progress import Progress
 
 SECTIONS = {"run": RunSettings, "evaluate": EvaluateSettings, "model": Decoding}
@@ -77,7 +76,6 @@ class Experiment:
         last = checkpoints.find("last")
         resumed = 0 if last is None else int(last.name.removeprefix("step_"))
         place.note(run_id=self._start(place), status="RUNNING")
-        threading.Thread(target=deliver, args=(place.path.parent,), daemon=True).start()  # what earlier runs left
         progress = progress or Progress(self.run.steps)
         recorder = Recorder(self, place.path, self.tracker, progress, self.registry, resumed)
         fit = Fit(self.learner, self.run, self.evaluate, self.evaluation, checkpoints, recorder)

@@ -1,6 +1,5 @@
 """Tracking as a run sees it: trackers, and a real MLflow store in a file."""
 
-import json
 import math
 import os
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from seqtoolkit.train.tracking import FileTracker, MLflowTracker, NullTracker, deliver, environment_tags, outbox
+from seqtoolkit.train.tracking import MLflowTracker, NullTracker, deliver, environment_tags, outbox
 from seqtoolkit.train.tracking.store import Point, Refused, Store, resolve, shorten, tidy
 from seqtoolkit.train.tracking.system import SystemMonitor
 
@@ -278,37 +277,6 @@ class TestStore:
         store.create(experiment, None, 1, {"seqtoolkit.key": "abd"})
         assert store.find(experiment, "abc") == run
         assert store.find(experiment, "ab") is None
-
-
-class TestFile:
-    """FileTracker: lines in the folder."""
-
-    def test_lines_and_status(self, tmp_path):
-        """Each log is a line; going on appends; the status is that of the end."""
-        for part in range(2):
-            tracker = FileTracker()
-            assert _start(tracker, tmp_path, params={"lr": 0.1}, tags={"a": "b"}) is None
-            assert json.loads((tmp_path / "tracking.json").read_text())["status"] == "RUNNING"
-            tracker.log({"loss": 0.5}, part)
-            tracker.artifact(tmp_path)
-            tracker.end("FAILED", "why")
-            tracker.end("FINISHED")
-        lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-        assert [(line["step"], line["loss"]) for line in lines] == [(0, 0.5), (1, 0.5)]
-        about = json.loads((tmp_path / "tracking.json").read_text())
-        assert (about["status"], about["error"], about["params"]) == ("FAILED", "why", {"lr": 0.1})
-        assert str(tmp_path) in tracker.where()
-
-    def test_nowhere_to_write(self, tmp_path):
-        """A folder that is not there is the user's to mend; a folder that goes away later is only said."""
-        with pytest.raises(ValueError, match="No such file"):
-            _start(FileTracker(), tmp_path / "none")
-        (tmp_path / "run").mkdir()
-        tracker = FileTracker()
-        _start(tracker, tmp_path / "run")
-        shutil.rmtree(tmp_path / "run")
-        tracker.log({"loss": 1.0}, 1)
-        tracker.end("FINISHED")
 
 
 def test_nothing_is_recorded_nowhere(tmp_path):

@@ -1,14 +1,12 @@
-"""Where a run is recorded: MLflow, a file, or nowhere."""
+"""Where a run is recorded: MLflow or nowhere."""
 
 from seqtoolkit.train.tracking.curve import curves
 from seqtoolkit.train.tracking.dispatch import deliver
 from seqtoolkit.train.tracking.environment import environment_tags
-from seqtoolkit.train.tracking.file import FileTracker
 from seqtoolkit.train.tracking.mlflow import MLflowTracker
 from seqtoolkit.train.tracking.tracker import NullTracker, Status, Tracker, Value
 
 __all__ = [
-    "FileTracker",
     "MLflowTracker",
     "NullTracker",
     "Status",
