@@ -18,7 +18,9 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from seqtoolkit.cli import app
 from seqtoolkit.experiment import SECTIONS
 from seqtoolkit.host import hooks
 from seqtoolkit.host.freezer import KEYS, SLOTS, Slot
@@ -245,3 +247,13 @@ def test_generated_parts_are_up_to_date():
             guide.write_text(wanted)
         assert guide.read_text() == wanted, f"`make docs` writes the tables of {guide.name} anew"
     assert seen == TABLES.keys()
+
+
+def test_picture_is_up_to_date(tmp_path):
+    """The picture in the README is what `seqtoolkit check --graph` draws of the default pipeline."""
+    drawn = tmp_path / "graph.svg"
+    assert CliRunner().invoke(app, ["check", "program_eval", "--graph", str(drawn)]).exit_code == 0
+    kept = ROOT / "docs" / "graph.svg"
+    if os.environ.get("REGENERATE"):
+        kept.write_text(drawn.read_text())
+    assert kept.read_text() == drawn.read_text(), "`make docs` draws it anew"
