@@ -93,3 +93,15 @@ def test_a_picture_that_cannot_be(toy, tmp_path, name, says):
     Path(tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=f"^--graph: .*{says}"):
         draw(toy.graph(), tmp_path / name)
+
+
+def test_svg_is_wide_enough():
+    """No label runs out of the picture, however many fields flow along an edge."""
+    graph = Graph()
+    fields = record(**{f"field_{number}": "f32[T B 128]" for number in range(9)})
+    graph.join("source", "many", None, {}, fields)
+    graph.join("loss", "all", None, fields, {})
+    root = ET.fromstring(svg(graph))
+    labels = [text for text in root.iter(f"{NAMESPACE}text") if text.get("text-anchor") is None]
+    assert labels
+    assert all(int(text.get("x")) + 6.7 * len(text.text) < int(root.get("width")) for text in labels)

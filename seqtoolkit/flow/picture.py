@@ -8,7 +8,8 @@ from xml.sax.saxutils import escape
 from seqtoolkit.flow.graph import Graph, Stage
 
 _FILLS = {"model": "#dbe9f6", "loss": "#fbe3d6", "metric": "#fbe3d6"}
-_WIDTH, _BOX, _GAP, _MARGIN = 560, 46, 44, 20
+_WIDTH, _BOX, _GAP, _MARGIN, _ARROW = 560, 46, 44, 20, 100
+_LETTER = 7  # the width of a monospaced letter of a label, rounded up
 
 
 def mermaid(graph: Graph) -> str:
@@ -24,31 +25,31 @@ def mermaid(graph: Graph) -> str:
 
 def svg(graph: Graph) -> str:
     """The graph as an SVG picture, the stages from top to bottom and what flows between them."""
+    labels = ["; ".join(_sources(graph, number).values()) for number in range(len(graph.stages))]
+    width = max(_WIDTH, _ARROW + _LETTER * max(map(len, labels), default=0) + 2 * _MARGIN)
     height = 2 * _MARGIN + len(graph.stages) * (_BOX + _GAP) - _GAP
     parts = [
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
             ' font-family="ui-monospace, Menlo, Consolas, monospace" font-size="13">'
         ),
         (
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
             '<path d="M0 0 8 4 0 8z" fill="#555"/></marker></defs>'
         ),
-        f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
-    middle = _WIDTH // 2
     for number, stage in enumerate(graph.stages):
         top = _MARGIN + number * (_BOX + _GAP)
         fill = _FILLS.get(stage.key.split(".")[0], "#eef2e2")
         parts.append(
-            f'<rect x="{_MARGIN}" y="{top}" width="{_WIDTH - 2 * _MARGIN}" height="{_BOX}" rx="6" fill="{fill}"'
-            f' stroke="#555"/><text x="{middle}" y="{top + 28}" text-anchor="middle">{escape(_title(stage))}</text>'
+            f'<rect x="{_MARGIN}" y="{top}" width="{width - 2 * _MARGIN}" height="{_BOX}" rx="6" fill="{fill}"'
+            f' stroke="#555"/><text x="{width // 2}" y="{top + 28}" text-anchor="middle">{escape(_title(stage))}</text>'
         )
         if number:
-            label = "; ".join(_sources(graph, number).values())
             parts.append(
-                f'<line x1="{middle}" y1="{top - _GAP}" x2="{middle}" y2="{top - 2}" stroke="#555" marker-end="url(#tip)"/>'
-                f'<text x="{middle + 10}" y="{top - _GAP // 2 + 4}" font-size="11" fill="#333">{escape(label)}</text>'
+                f'<line x1="{_ARROW}" y1="{top - _GAP}" x2="{_ARROW}" y2="{top - 2}" stroke="#555" marker-end="url(#tip)"/>'
+                f'<text x="{_ARROW + 10}" y="{top - _GAP // 2 + 4}" font-size="11" fill="#333">{escape(labels[number])}</text>'
             )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
