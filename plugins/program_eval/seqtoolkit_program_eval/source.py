@@ -45,7 +45,7 @@ class ProgramEval(Source):
         grammar: the language: program_eval, learning_to_execute, the name of a plugin's grammar, or a path.
         weights: how often operators are sampled, by name, instead of what the grammar says: `{multiply: 1}`.
         tokens: character (an id for each character), terminal (an id for each keyword, operator, digit and letter).
-        terminate: whether an answer ends with id 0, which training learns but metrics do not count.
+        terminate: whether an answer that could go on ends with id 0, which training learns but metrics do not count.
         seed: which stream of examples this is.
         split: train, valid or test: eight, one and one of ten parts of all programs, by a hash of their texts.
     """
@@ -81,7 +81,11 @@ class ProgramEval(Source):
         rises = curriculum in ("naive", "combine")
         self.curriculum = Curriculum("baseline" if rises and split != "train" else curriculum, length, nesting)
         self.questions = vocabulary.of_programs(self.grammar, whole=tokens == "terminal")
-        negative = self.grammar.option("modulus") is None and problem not in ECHOES
+        bounded = problem in ECHOES or self.grammar.option("modulus") is not None
+        top = 10**length - 1 if problem in ECHOES else -1  # which is the modulus less 1
+        self.longest = len(self.sampler.answer(top, length, nesting)) if bounded else None
+        """How many characters the longest answer has, where there is a longest."""
+        negative = not bounded
         self.answers = vocabulary.of_answers(negative=negative)
         self.writes = record(
             question=f"i64<{len(self.questions)}>[B L]", answer=f"i64<{len(self.answers)}>[B A]", counted="bool[B A]"
@@ -168,7 +172,7 @@ class ProgramEval(Source):
         return Sample(self.questions.decode(inputs.tolist()), decode(wanted.tolist()), decode(said.tolist()))
 
     def _block(self, texts: list[str], answers: list[str]) -> Block:
-        answer = self.answers.encode(answers, end=self.terminate)
+        answer = self.answers.encode(answers, end=self.terminate, longest=self.longest)
         counted = Ragged(answer.values != 0, answer.lengths)
         return {"question": self.questions.encode(texts), "answer": answer, "counted": counted}
 

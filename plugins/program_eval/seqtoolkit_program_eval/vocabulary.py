@@ -34,8 +34,8 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def encode(self, texts: Sequence[str], *, end: bool = False) -> Ragged:
-        """The ids of texts, in one piece; with `end`, id 0 closes each.
+    def encode(self, texts: Sequence[str], *, end: bool = False, longest: int | None = None) -> Ragged:
+        """The ids of texts, in one piece; with `end`, id 0 closes each, but for those of `longest` ids, which cannot go on.
 
         Raises ValueError that names a character which is no token.
         """
@@ -48,9 +48,11 @@ class Vocabulary:
             raise ValueError(f"the character {joined[error.start]!r} is not in the vocabulary") from error
         if ids.min() < 0:
             raise ValueError(f"the character {joined[int(ids.argmin())]!r} is not in the vocabulary")
-        stops = np.flatnonzero(ids == 0)
-        lengths = np.diff(stops, prepend=-1)
-        return Ragged(ids, lengths) if end else Ragged(ids[ids != 0], lengths - 1)
+        kept = ids != 0
+        stops = np.flatnonzero(~kept)
+        lengths = np.diff(stops, prepend=-1) - 1
+        kept[stops] = closed = (lengths != longest) & end
+        return Ragged(ids[kept], lengths + closed)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; padding and what is no id stand for nothing."""

@@ -183,6 +183,20 @@ def test_long_numbers_are_uniform():
     assert all(140 < last[digit] < 270 for digit in "0123456789")
 
 
+@pytest.mark.parametrize(
+    ("problem", "nesting", "longest"),
+    [("program", 2, 3), ("add", 1, 3), ("copy", 1, 2), ("reverse", 1, 2), ("double", 1, 4), ("double", 2, 8)],
+)
+def test_the_longest_answers_have_no_end(problem, nesting, longest):
+    """An answer that cannot go on needs no step to say so: no answer is longer than the longest, and shorter ones end."""
+    source = ProgramEval(problem, 2, nesting)
+    assert source.longest == longest
+    rows = source.draw(np.arange(500))["answer"].rows()
+    assert {len(row) for row in rows} <= set(range(1, longest + 1))
+    assert all((row[-1] == 0) == (len(row[row != 0]) < longest) for row in rows)
+    assert any(len(row) == longest and row[-1] != 0 for row in rows)
+
+
 @pytest.mark.parametrize("tokens", ["character", "terminal"])
 @pytest.mark.parametrize("grammar", ["program_eval", LTE])
 @pytest.mark.parametrize("terminate", [True, False])
@@ -203,7 +217,7 @@ def test_batches_are_as_declared(tokens, grammar, terminate):
     assert [source.answers.decode(row) for row in block["answer"].rows()] == answers
     for answer, counted in zip(block["answer"].rows(), block["counted"].rows(), strict=True):
         assert counted.tolist() == (answer != 0).tolist()
-        assert (answer[-1] == 0) == terminate
+        assert (answer[-1] == 0) == (terminate and len(answer[answer != 0]) != source.longest)
     for inputs, targets, text, said in zip(
         block["question"].rows(), block["answer"].rows(), texts, answers, strict=True
     ):

@@ -1,0 +1,36 @@
+"""Every shipped pipeline runs: a few updates of each, with the settings that it ships with but for their number."""
+
+import pytest
+
+from seqtoolkit import Pipeline
+from seqtoolkit.host.resource import shipped
+
+FEW = ["run.steps=3", "batch.size=8", "evaluate.examples=8", "evaluate.test_examples=8", "track=none"]
+
+
+@pytest.mark.parametrize("name", sorted(shipped("pipelines")))
+def test_a_few_updates_of_every_pipeline(name, tmp_path):
+    """It trains, is evaluated on both splits, and leaves a checkpoint."""
+    result = Pipeline.load(name, FEW).run(tmp_path)
+    assert result.status == "FINISHED"
+    assert 0 <= result.metrics["test/accuracy"] <= 1
+    assert (result.checkpoint / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("problem", ["add", "control", "program", "copy", "reverse", "double"])
+def test_the_published_settings_are_as_published(problem):
+    """Batch 128, Adam at 1e-3, 200,000 updates, length 5, nesting 2 (1 for memorisation), mix (Santoro et al. 2018, A.2)."""
+    plan = Pipeline.load(f"paper/program_eval_{problem}").plan
+    source, learner = plan.source.params, plan.learner.params
+    nesting = 1 if problem in ("copy", "reverse", "double") else 2
+    assert (source["problem"], source["length"], source["nesting"], source["curriculum"]) == (
+        problem,
+        5,
+        nesting,
+        "mix",
+    )
+    assert plan.batch.params["size"] == 128
+    assert (learner["optimizer"].use, learner["optimizer"].params["lr"]) == ("adam", 1e-3)
+    assert plan.sections["run"].steps == 200_000
+    assert plan.evaluate_source.params["curriculum"] == "baseline"
+    assert plan.sections["evaluate"].examples == 12_800
