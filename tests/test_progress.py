@@ -111,7 +111,8 @@ def test_a_log_has_plain_lines(clock):
     for step in range(50):
         clock[0] = 100.0 + step
         shown.update(step, {"train/loss": 1 / (step + 1), "accuracy": 0.5, "lr": 1, "a": 1, "b": 1}, 1000.0)
-    shown.evaluated(50, {"loss": float("nan")}, SAMPLES)
+    shown.evaluated(50, {"valid/loss": float("nan")}, SAMPLES)
+    shown.evaluated(50, {"test/loss": 0.5, "test/accuracy": 0.25}, [])
     shown.note("saved\r\x1b[2K")
     shown.close()
     shown.close()
@@ -128,7 +129,8 @@ def test_a_log_has_plain_lines(clock):
         "49/100",
     ]
     assert lines[1] == "step 10/100  10%  loss 0.09091  accuracy 0.5  lr 1  a 1  1,000 examples/s  0:01:30 left"
-    assert "step 50  evaluation  loss nan" in lines
+    assert "step 50  valid  loss nan" in lines
+    assert "step 50  test  loss 0.5  accuracy 0.25" in lines
     assert "    ((3+4)if 2<9else[k])  right: 7" in lines
     assert "    [bold]x  wrong: 16  expected: 15" in lines
     assert "        b+=a*(1 if a<3 else 2)+123456789012345678901234567890" in lines

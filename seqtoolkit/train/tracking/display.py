@@ -85,7 +85,7 @@ class Log(Display):
 
     def evaluated(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
         """Write a line, and a line or block for each sample."""
-        self.note("  ".join([f"step {step}  evaluation", *named(metrics, len(metrics))]))
+        self.note("  ".join([f"step {step}", split(metrics), *named(metrics, len(metrics))]))
         for question, expected, answer in map(cleaned, samples):
             verdict = f"right: {answer}" if answer == expected else f"wrong: {answer}  expected: {expected}"
             lines = cut(question)
@@ -108,6 +108,12 @@ def named(metrics: Mapping[str, float], most: int) -> list[str]:
     """The metrics as "name value", those that people look at first, first."""
     ranked = sorted(metrics, key=lambda name: _FIRST.index(_short(name)) if _short(name) in _FIRST else len(_FIRST))
     return [f"{clean(_short(name), breaks=False)} {float(metrics[name]):.4g}" for name in ranked[:most]]
+
+
+def split(metrics: Mapping[str, float]) -> str:
+    """On which split an evaluation's metrics were taken: what their names begin with, where that is one word."""
+    begins = {name.rpartition("/")[0] for name in metrics} - {""}
+    return clean(begins.pop(), breaks=False) if len(begins) == 1 else "evaluation"
 
 
 def _short(name: str) -> str:

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from seqtoolkit.train.tracking.display import Display, Now, cleaned, cut, named
+from seqtoolkit.train.tracking.display import Display, Now, cleaned, cut, named, split
 
 if TYPE_CHECKING:
     from seqtoolkit.flow.source import Sample  # which imports torch
@@ -46,7 +46,8 @@ class Terminal(Display):
     def evaluated(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
         """Print above the bar."""
         head = [
-            Text(row, "bold") for row in _rows([f"step {step}", *named(metrics, len(metrics))], self._console.width)
+            Text(row, "bold")
+            for row in _rows([f"step {step}", split(metrics), *named(metrics, len(metrics))], self._console.width)
         ]
         rows = [row for sample in samples for row in self._sample(cleaned(sample))]
         self._console.print(Text("\n").join([*head, *rows]))
