@@ -188,6 +188,7 @@ def test_stop_on_another_thread():
 
 def test_a_second_interrupt_ends_at_once(toy, tmp_path):
     """Asked twice within an update the run ends there with KeyboardInterrupt, earlier checkpoints whole."""
+    former = signal.getsignal(signal.SIGINT)
     fit = toy.fit(tmp_path)
     take = fit.learner.step
 
@@ -202,7 +203,7 @@ def test_a_second_interrupt_ends_at_once(toy, tmp_path):
         fit()
     assert fit.checkpoints.find().name == "step_00000007"
     load_state(fit.checkpoints.find())
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is former
 
 
 @pytest.mark.parametrize("step", [6, 20])
