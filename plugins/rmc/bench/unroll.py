@@ -16,6 +16,7 @@ from seqtoolkit_rmc import RelationalMemory
 
 REPEATS = 15
 SETTINGS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
+    "1 slot x 4 heads x 32, unit": ({"mem_slots": 1}, (18, 128, 64)),
     "4 slots x 4 heads x 32, unit": ({}, (20, 64, 64)),
     "4 slots x 4 heads x 32, memory": ({"gate_style": "memory"}, (20, 64, 64)),
     "4 slots x 4 heads x 8, unit": ({"head_size": 8}, (20, 16, 64)),
