@@ -116,7 +116,7 @@ class Fault:
     """Lets the first `count` steps pass that touch the disk, then fails one (`once`), or all from there on."""
 
     STEPS = ((os, "mkdir"), (os, "rename"), (os, "replace"), (os, "open"), (os, "fsync"), (os, "unlink"), (os, "rmdir"),
-             (io, "open"), (checkpoint, "save_file"), (torch, "save"))  # fmt: skip
+             (io, "open"), (checkpoint, "save_file"), (Path, "write_bytes"))  # fmt: skip
 
     def __init__(self, monkeypatch, count, error, *, once):
         self.count, self.error, self.once, self.seen = count, error, once, 0
@@ -127,9 +127,10 @@ class Fault:
         def step(*args, **kwargs):
             self.seen += 1
             fails = self.seen == self.count if self.once else self.seen >= self.count
-            if fails and name in ("save_file", "save"):  # half of the file is there
+            if fails and name in ("save_file", "write_bytes"):  # half of the file is there
                 function(*args, **kwargs)
-                os.truncate(args[1], Path(args[1]).stat().st_size // 2)
+                path = Path(args[1] if name == "save_file" else args[0])
+                os.truncate(path, path.stat().st_size // 2)
             if fails:
                 raise self.error
             return function(*args, **kwargs)
@@ -202,6 +203,7 @@ def test_a_full_disk(tmp_path, limit):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)
+    assert "File too large" in str(caught.value)
     assert _listing(tmp_path) == ["last", "step_00000003"]
     assert _read(Checkpoints(tmp_path).find())[0] == 3
 

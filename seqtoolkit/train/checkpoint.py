@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -139,7 +140,9 @@ def _write(folder: Path, step: int, weights: Mapping[str, Tensor], state: Mappin
     save_file(
         {name: each.detach().to("cpu", copy=True).contiguous() for name, each in weights.items()}, folder / WEIGHTS
     )
-    torch.save(dict(state), folder / STATE)
+    packed = io.BytesIO()  # on a full disk torch's own writer fails without the reason
+    torch.save(dict(state), packed)
+    (folder / STATE).write_bytes(packed.getbuffer())
     sums = {name: _digest(folder / name) for name in (WEIGHTS, STATE)}
     (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "step": step, "sha256": sums}, indent=1) + "\n")
     for name in (WEIGHTS, STATE, MANIFEST):
@@ -163,7 +166,9 @@ def _verify(folder: Path, name: str) -> None:
             f"{folder} has checkpoint format {version}, this version of seqtoolkit reads format {FORMAT}"
         )
     if len(set(sums)) > 1:
-        raise CheckpointError(f"{folder / name} is damaged: its checksum is not the one that was saved")
+        raise CheckpointError(
+            f"{folder / name} is damaged: its checksum is not the one that was saved; remove {folder.name} to go on from the checkpoint before"
+        )
 
 
 def _check(value: Any, key: str) -> None:
