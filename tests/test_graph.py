@@ -67,8 +67,6 @@ def test_the_table(toy):
 
 
 def test_the_size_of_a_batch(toy):
-    """A batch is as large as the pipeline says, or as who asks for it says."""
+    """A batch is as large as the pipeline says."""
     graph = toy.graph(size=8)
     assert next(graph.node(graph.source)).size == 8
-    assert next(graph.node(graph.source, batch_size=3)).size == 3
-    assert next(graph.stream(toy.Echo(), batch_size=5)).size == 5

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from seqtoolkit import ConfigError, Pipeline, load_model
+from seqtoolkit.flow.batch import Pad
 from seqtoolkit.folder import RunError
 from seqtoolkit.train.checkpoint import CheckpointError
 
@@ -120,6 +121,19 @@ def test_parts_that_do_not_fit_are_refused_before_data_is_touched():
     """An encoder for vectors cannot read ids: the graph's type check says what is wanted and what comes."""
     with pytest.raises(ConfigError, match=r"model\.encoder: .*wants f32\[T B D\], gets i64"):
         Pipeline.load("program_eval", ["model.encoder=linear"]).check()
+
+
+def test_a_batch_without_targets_is_refused(monkeypatch):
+    """A batch that a plugin wrote without targets is a line under its key, not a fault further on."""
+    whole = Pad.__init__
+
+    def bare(self, input_spec, size=64, multiple=1):
+        whole(self, input_spec, size, multiple)
+        self.writes = {name: spec for name, spec in self.writes.items() if name != "targets"}
+
+    monkeypatch.setattr(Pad, "__init__", bare)
+    with pytest.raises(ConfigError, match="batch: wanted a batch with targets"):
+        Pipeline.load("program_eval").check()
 
 
 def test_accumulation_and_mixing_run_from_a_pipeline(tiny, tmp_path):

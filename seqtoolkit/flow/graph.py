@@ -67,17 +67,17 @@ class Graph:
         """How many numbers training changes."""
         return sum(each.numel() for each in self.model.parameters())
 
-    def node(self, source: Source, *, batch_size: int | None = None) -> BaseNode[Batch]:
+    def node(self, source: Source) -> BaseNode[Batch]:
         """`source` through the transforms to batches, as torchdata nodes, on the caller's thread."""
-        source.block = batch_size or self.collate.size
+        source.block = self.collate.size
         node: BaseNode[Any] = source
         for each in (*self.transforms, self.collate):
             node = Mapper(node, each)
         return node
 
-    def stream(self, source: Source, *, batch_size: int | None = None, pin: bool = False) -> BaseNode[Batch]:
+    def stream(self, source: Source, *, pin: bool = False) -> BaseNode[Batch]:
         """The same, made ahead on a thread of its own, and in page-locked memory where a GPU will fetch it."""
-        return Ahead(self.node(source, batch_size=batch_size), pin=pin)
+        return Ahead(self.node(source), pin=pin)
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table of stages: key, part, what it reads, what it writes, parameters."""

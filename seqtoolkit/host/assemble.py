@@ -72,6 +72,11 @@ class _Assembly:
         core = self._stage(plan.core, "vectors", "outputs")
         if core is None:
             return
+        if "targets" not in graph.flowing:
+            self.problems.append(
+                f"{plan.batch.key}: wanted a batch with targets to learn from, {plan.batch.use} writes none"
+            )
+            return
         answers = graph.flowing["targets"].axes[0]
         outputs = graph.flowing["outputs"]
         graph.flowing["outputs"] = Spec(outputs.dtype, (answers, *outputs.axes[1:]), outputs.bound)
