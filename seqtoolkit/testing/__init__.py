@@ -1,7 +1,16 @@
-"""The laws that a plugin author checks: `check_core`, `check_source`; each is one parametrised line of pytest."""
+"""The laws that a plugin author checks: `check_core` and its like; each is one parametrised line of pytest."""
 
 from seqtoolkit.testing.core import CORE_LAWS, check_core
+from seqtoolkit.testing.kernel import KERNEL_LAWS, check_kernel
 from seqtoolkit.testing.law import LawBroken
 from seqtoolkit.testing.source import SOURCE_LAWS, check_source
 
-__all__ = ["CORE_LAWS", "SOURCE_LAWS", "LawBroken", "check_core", "check_source"]
+__all__ = [
+    "CORE_LAWS",
+    "KERNEL_LAWS",
+    "SOURCE_LAWS",
+    "LawBroken",
+    "check_core",
+    "check_kernel",
+    "check_source",
+]

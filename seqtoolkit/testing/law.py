@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+FLOOR = 2.0
+"""How many eps of its dtype, relative to what is large, a reference is always taken to err."""
 
 
 class LawBroken(AssertionError):  # noqa: N818 - reads as what happened, and pytest shows it so
@@ -47,6 +49,51 @@ def same(what: str, got: Tensor, wanted: Tensor, tolerance: float) -> None:
     off = ((got - wanted).abs().max() / wanted.abs().max().clamp(min=1)).item()
     if not off <= tolerance:
         raise LawBroken(f"{what}: off by {off:.1e}, wanted at most {tolerance:.0e}")
+
+
+def within(what: str, got: Tensor, plain: Tensor, exact: Tensor, factor: float) -> float:
+    """Demand that `got` is at most `factor` times as far from `exact` as `plain` is, each by its largest difference.
+
+    Args:
+        what: what the message calls it.
+        got: what a fast path computes.
+        plain: the same by the plain reference in the dtype of the fast path.
+        exact: the same by the plain reference in float64.
+        factor: how many times the reference's error is allowed. An error of less than `FLOOR` eps of plain's dtype,
+            relative to the largest value, counts as that much: a reference that is exact by luck condemns nobody.
+
+    Returns:
+        How many times the reference's error it is.
+
+    Raises:
+        LawBroken: the error is larger, or the shape another. Values that are no numbers are compared as they are, those
+            that only `plain` cannot represent are left out; for integers the error is the number of values that differ.
+    """
+    if got.shape != exact.shape:
+        raise LawBroken(f"{what}: wanted shape {list(exact.shape)}, got {list(got.shape)}")
+    got, right = got.detach().to("cpu", torch.float64), exact.detach().to("cpu", torch.float64)
+    near = plain.detach().to("cpu", torch.float64)
+    known = right.isfinite()
+    odd = int((~known & (got != right) & ~(got.isnan() & right.isnan())).sum())
+    demand(not odd, f"{what}: {odd} values are not the infinities and NaNs of the reference")
+    known &= near.isfinite()
+    if not known.any():
+        return 0.0
+    got, near, right = got[known], near[known], right[known]
+    demand(got.isfinite().all(), f"{what}: {int((~got.isfinite()).sum())} of {got.numel()} values are not finite")
+    if not plain.is_floating_point():
+        error, least, allowed = float((got != right).sum()), 0.0, float((near != right).sum())
+    else:
+        error, allowed = ((each - right).abs().max().item() for each in (got, near))
+        least = FLOOR * torch.finfo(plain.dtype).eps * right.abs().max().item()
+    base = max(allowed, least)
+    times = error / base if base else float("inf") if error else 0.0
+    demand(
+        times <= factor,
+        f"{what}: error {error:.1e}, the reference's {allowed:.1e}; {times:.3g} times as much as counts, "
+        f"wanted at most {factor:g} ({factor * base:.1e})",
+    )
+    return times
 
 
 def demand(condition: object, otherwise: str) -> None:
