@@ -47,7 +47,7 @@ class Embed(Encoder):
 
 
 class Project(Encoder):
-    """A linear map of each input vector.
+    """A linear map of each input vector; of each row, where the inputs are matrices [T B n D].
 
     Args:
         size: The length of the vectors that come out; 0 hands the inputs on as they are.
@@ -57,13 +57,15 @@ class Project(Encoder):
 
     def __init__(self, input_spec: Spec, size: int = 0) -> None:
         super().__init__()
+        before = " ".join(map(str, ("T", "B", *input_spec.axes[2:-1])))
+        self.reads = f"f32[{before} D]"
         width = _known(unify(self.reads, input_spec)["D"], "the size of the inputs")
         _at_least("size", size, 0)
         self.map = nn.Linear(width, size) if size else nn.Identity()
-        self.writes = f"f32[T B {size or width}]"
+        self.writes = f"f32[{before} {size or width}]"
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Vectors [T B D] to vectors [T B size]."""
+        """Vectors [T B D] to vectors [T B size], matrices [T B n D] to matrices [T B n size]."""
         return self.map(inputs)
 
 

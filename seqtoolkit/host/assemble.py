@@ -134,7 +134,11 @@ class _Assembly:
 
 
 def _sizes(spec: Spec) -> dict[str, Any]:
-    return {"input_spec": spec} | ({"input_size": spec.axes[-1]} if isinstance(spec.axes[-1], int) else {})
+    """What a stage is told of what reaches it: `input_size` is D, or (n, D) where each step is a matrix."""
+    features = spec.axes[2:] or spec.axes[-1:]
+    if not all(isinstance(axis, int) for axis in features):
+        return {"input_spec": spec}
+    return {"input_spec": spec, "input_size": features[0] if len(features) == 1 else features}
 
 
 def _specs(reads: Mapping[str, str | Spec]) -> Record:
