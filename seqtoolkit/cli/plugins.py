@@ -1,4 +1,4 @@
-"""`seqtoolkit plugins`: what is installed, and what a part takes."""
+"""`seqtoolkit plugins`: what is installed, what a part takes, and a new plugin to begin from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seqtoolkit.cli.new import new
 from seqtoolkit.host.hooks import FOLDERS
 from seqtoolkit.host.problem import suggest
 from seqtoolkit.host.registry import PartError, Plugin, Registry, discover
 from seqtoolkit.host.resource import shipped
 from seqtoolkit.host.schema import Field, plain
 
-app = typer.Typer(help="What is installed, and what a part takes.")
+app = typer.Typer(help="What is installed, what a part takes, and a new plugin to begin from.")
+app.command()(new)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,1 @@
+"""Plugins to begin from: the files of a new distribution, and what writes them."""
