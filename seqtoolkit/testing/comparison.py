@@ -106,7 +106,7 @@ class Comparison:
                 ways, list(sources.values()), incoming, allow_unused=True, materialize_grads=True
             )
         named_gradients = {f"gradient of {name}": each for name, each in zip(sources, gradients, strict=True)}
-        return {name: each.detach() for name, each in outputs.items()} | named_gradients
+        return {name: each.detach().clone() for name, each in outputs.items()} | named_gradients
 
     def incoming(self, output: Tensor, call: Call = EVERYTHING) -> Tensor:
         """The gradient that comes into an output, rounded as the arguments are."""
@@ -127,8 +127,18 @@ class Comparison:
             for name, wanted in self.exact(draw, call).items()
         }
 
-    def hold(self, gots: Sequence[Found], call: Call = EVERYTHING, where: str = "", only: str = "") -> None:
-        """Hold what the kernel found in each draw against the reference, all draws of one name together."""
+    def hold(
+        self,
+        gots: Sequence[Found],
+        call: Call = EVERYTHING,
+        where: str = "",
+        only: str = "",
+        usual: Sequence[Found] = (),
+    ) -> None:
+        """Hold what the kernel found in each draw against the reference, all draws of one name together.
+
+        `usual` is what it finds when called plainly: an error that is there as well is no other law's.
+        """
         plains = [self.plain(draw, call) for draw in range(len(gots))]
         exacts = [self.exact(draw, call) for draw in range(len(gots))]
         for name in exacts[0]:
@@ -138,9 +148,10 @@ class Comparison:
                 demand(name in found, f"{name}{where}: missing")
                 given, right = list(found[name].shape), list(wanted[name].shape)
                 demand(given == right, f"{name}{where}: wanted shape {right}, got {given}")
-            got, plain, exact = (
-                torch.cat([each[name].flatten() for each in found]) for found in (gots, plains, exacts)
-            )
+            got, plain, exact = (_joined(found, name) for found in (gots, plains, exacts))
+            if usual:
+                known = _joined(usual, name).to(plain.dtype)
+                plain = torch.where((known - exact).abs() <= (plain - exact).abs(), plain, known)
             within(f"{name}{where}", got, plain, exact, self.factor)
 
     def each(self, call: Call = EVERYTHING) -> list[Found]:
@@ -162,6 +173,10 @@ class Comparison:
 def rounding(dtype: torch.dtype) -> torch.dtype:
     """The dtype to whose values inputs are rounded, and in which the plain reference errs."""
     return torch.float32 if dtype == torch.float64 else dtype
+
+
+def _joined(founds: Sequence[Found], name: str) -> Tensor:
+    return torch.cat([found[name].flatten() for found in founds])
 
 
 def _plainly(call: Call) -> Call:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from seqtoolkit.flow.core import map_state
-from seqtoolkit.testing.comparison import Arguments, Call, Comparison, Found, Function, rounding
+from seqtoolkit.testing.comparison import EVERYTHING, Arguments, Call, Comparison, Found, Function, rounding
 from seqtoolkit.testing.law import demand, judge, same, within
 from seqtoolkit.testing.nest import Nest, named, tensors
 
 __all__ = ["KERNEL_LAWS", "check_kernel", "within"]
 
-DRAWS = 3
+DRAWS = 4
 
 
 def shapes(trial: Comparison) -> None:
@@ -51,11 +51,12 @@ def gradients(trial: Comparison) -> None:
 
 def partial(trial: Comparison) -> None:
     """Gradients are right where only some are wanted, or only some outputs are used; without any, outputs are."""
+    usual = trial.each()
     with torch.no_grad():
-        trial.hold(trial.each(), where=", under no_grad", only="output")
+        trial.hold(trial.each(), where=", under no_grad", only="output", usual=usual)
     for source in trial.floating(0):
         call = Call(sources=source)
-        trial.hold(trial.each(call), call, ", the only one wanted", "gradient")
+        trial.hold(trial.each(call), call, ", the only one wanted", "gradient", usual)
     outputs = [name for name in trial.exact(0) if name.startswith("output")]
     for target in outputs if len(outputs) > 1 else ():
         call = Call(target=target)
@@ -64,7 +65,8 @@ def partial(trial: Comparison) -> None:
 
 def repeatable(trial: Comparison) -> None:
     """The same call gives the same bits."""
-    _same_bits(trial.each(), trial.each(), "the second time")
+    for wanted, got in zip(trial.each(), trial.each(), strict=True):
+        _same_found("the second time", got, wanted)
 
 
 def in_place(trial: Comparison) -> None:
@@ -84,9 +86,9 @@ def in_place(trial: Comparison) -> None:
         trial.kernel(*trial.arguments((draw + 1) % len(trial.draws), trial.dtype))
         after |= trial.leaves(arguments)
         for name, wanted in before.items():
-            same(f"{name}, afterwards", after[name].detach(), wanted, 0.0)
+            _same_bits(f"{name}, afterwards", after[name], wanted)
         for name, wanted in given.items():
-            same(f"{name}, after another call", outputs[name].detach(), wanted, 0.0)
+            _same_bits(f"{name}, after another call", outputs[name], wanted)
 
 
 def calls(trial: Comparison) -> None:
@@ -100,26 +102,27 @@ def calls(trial: Comparison) -> None:
 
     wanted = trial.outcome(trial.kernel, small, trial.dtype)
     other()
-    _same_bits([trial.outcome(trial.kernel, small, trial.dtype)], [wanted], "after a larger call")
+    _same_found("after a larger call", trial.outcome(trial.kernel, small, trial.dtype), wanted)
     got = trial.outcome(trial.kernel, small, trial.dtype, Call(between=other))
-    _same_bits([got], [wanted], "with another call between it and its gradients")
+    _same_found("with another call between it and its gradients", got, wanted)
 
 
 def layout(trial: Comparison) -> None:
     """The layout in memory of arguments and incoming gradients does not matter."""
-    for where, call in {
-        ", every other number in memory": Call(arrange=_every_other),
-        ", the last axis first in memory": Call(arrange=_reversed),
-        ", an incoming gradient of one number expanded": Call(weigh=_expanded),
-    }.items():
-        trial.hold(trial.each(call), call, where)
+    for where, call, usual in (
+        ("every other number in memory", Call(arrange=_every_other), EVERYTHING),
+        ("the last axis first in memory", Call(arrange=_reversed), EVERYTHING),
+        ("an incoming gradient of one number expanded", Call(weigh=_expanded), Call(weigh=_ones)),
+    ):
+        trial.hold(trial.each(call), call, f", {where}", usual=trial.each(usual))
 
 
 def memory(trial: Comparison) -> None:
     """Nothing is read from memory before it is written: NaN there changes nothing."""
+    usual = trial.each()
     with _poisoned():
         found = trial.each()
-    trial.hold(found, where=", NaN in uninitialised memory")
+    trial.hold(found, where=", NaN in uninitialised memory", usual=usual)
 
 
 _LAWS: dict[str, Callable[[Comparison], None]] = {
@@ -184,10 +187,14 @@ def _rounded(arguments: Arguments, dtype: torch.dtype) -> Arguments:
     return tuple(map_state(round_off, argument) for argument in arguments)
 
 
-def _same_bits(gots: list[Found], wanteds: list[Found], where: str) -> None:
-    for got, wanted in zip(gots, wanteds, strict=True):
-        for name, right in wanted.items():
-            same(f"{name}, {where}", got[name], right, 0.0)
+def _same_bits(what: str, got: Tensor, wanted: Tensor) -> None:
+    """Demand the same values, NaN where it was NaN."""
+    same(what, got.detach().nan_to_num(nan=0.1), wanted.nan_to_num(nan=0.1), 0.0)
+
+
+def _same_found(where: str, got: Found, wanted: Found) -> None:
+    for name, right in wanted.items():
+        _same_bits(f"{name}, {where}", got[name], right)
 
 
 def _copies(found: Found) -> Found:
@@ -204,6 +211,10 @@ def _reversed(leaf: Tensor) -> Tensor:
     """The same values, contiguous only when the axes are turned around."""
     axes = tuple(range(leaf.dim()))[::-1]
     return leaf.permute(axes).contiguous().permute(axes)
+
+
+def _ones(output: Tensor, rounded: torch.dtype) -> Tensor:  # noqa: ARG001  one needs no rounding
+    return torch.ones_like(output)
 
 
 def _expanded(output: Tensor, rounded: torch.dtype) -> Tensor:  # noqa: ARG001  one needs no rounding
