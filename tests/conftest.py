@@ -1,6 +1,7 @@
 """A toy experiment for the host's tests: a source, a core, a graph joined by hand, and all that drives it."""
 # ruff: noqa: D102  the methods are those of the classes they stand in for
 
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 from hypothesis import settings
 from torch import nn
 
+from seqtoolkit.cli import main
 from seqtoolkit.flow.batch import Pad
 from seqtoolkit.flow.core import Core
 from seqtoolkit.flow.graph import Graph
@@ -191,3 +193,21 @@ def tiny():
         "evaluate.test_examples=10",
         "track=none",
     ]
+
+
+@pytest.fixture
+def type_in(monkeypatch, capsys, tmp_path):
+    """Type a command in an empty directory: exit code, what was printed, what was complained about."""
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words):
+        monkeypatch.setattr(sys, "argv", ["seqtoolkit", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed

@@ -10,26 +10,6 @@ import time
 
 import pytest
 
-from seqtoolkit.cli import main
-
-
-@pytest.fixture
-def type_in(monkeypatch, capsys, tmp_path):
-    """Type a command in an empty directory: exit code, what was printed, what was complained about."""
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["seqtoolkit", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
-
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
