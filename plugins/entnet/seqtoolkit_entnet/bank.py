@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqtoolkit.sdk import where_first
@@ -53,7 +52,7 @@ class Bank(nn.Module):
                 self.keys.normal_(std=size**-0.5)
 
     def initial_state(self, batch_size: int) -> State:
-        """h and c of zeros; keyed, h is the keys."""
+        """Zeros for h and c; keyed, h is the keys."""
         zeros = self.from_input.new_zeros(batch_size, *self.shape)
         return zeros.clone() if self.keys is None else zeros + self.keys, zeros
 
@@ -97,19 +96,20 @@ def run(lstms: LSTMs, inputs: Tensor, state: State) -> tuple[Tensor, State]:
 def loop(sets: LSTMs, inputs: Tensor, state: State, fresh: State, first: Tensor) -> tuple[Tensor, State]:
     """As `run`, where `first` [T B] marks restarts from `fresh`; `sets` has one set of weights for all cells, or N.
 
-    With one set all cells are rows of one matrix, with N they are a batch of matrices. Candidates are doubled, so that one
+    Cells of one set are rows of one matrix, and each set is a matrix of a batch. Candidates are doubled, so that one
     sigmoid serves all gates: tanh(x) = 2 sigmoid(2 x) - 1.
     """
-    groups, (rows, cells, size) = len(sets.from_input), state[0].shape
+    groups, (rows, cells, size), steps = len(sets.from_input), state[0].shape, len(inputs)
     double = inputs.new_tensor([1.0, 1.0, 2.0, 1.0]).repeat_interleave(size)
-    drive = F.linear(inputs, (sets.from_input * double[:, None]).flatten(0, 1)).unflatten(-1, (groups, 4 * size))
+    turned_input, turned = ((weight * double[:, None]).mT for weight in sets[:2])
+    drive = torch.bmm(inputs.flatten(0, 1).expand(groups, -1, -1), turned_input).unsqueeze(2)
     if sets.bias is not None:
-        drive = drive + sets.bias * double
-    turned = (sets.from_hidden * double[:, None]).mT
+        drive = drive + (sets.bias * double).view(groups, 1, -1, 4 * size)
+    drive = drive.view(groups, steps, -1, 4 * size)
     (hidden, cell), (new_hidden, new_cell) = ([group(each, groups) for each in pair] for pair in (state, fresh))
     marks, restarts = group(first[..., None, None].expand(-1, -1, cells, 1), groups), first.any(1).tolist()
     hiddens = []
-    for time, driven in enumerate(group(drive, groups).unbind()):
+    for time, driven in enumerate(drive.unbind(1)):
         if restarts[time]:
             hidden, cell = torch.where(marks[time], new_hidden, hidden), torch.where(marks[time], new_cell, cell)
         gates = torch.sigmoid(torch.baddbmm(driven, hidden, turned))
@@ -117,15 +117,14 @@ def loop(sets: LSTMs, inputs: Tensor, state: State, fresh: State, first: Tensor)
         cell = torch.addcmul(kept * cell, opened, candidate - 0.5, value=2)
         hidden = shown * torch.tanh(cell)
         hiddens.append(hidden)
-    last = ungroup(hidden, rows, groups), ungroup(cell, rows, groups)
-    return ungroup(torch.stack(hiddens), rows, groups).sum(2), last
+    return ungroup(torch.stack(hiddens), rows).sum(2), (ungroup(hidden, rows), ungroup(cell, rows))
 
 
 def group(values: Tensor, groups: int) -> Tensor:
-    """[... B N X] to [... 1 B*N X] for one group, or to [... N B X] for N."""
-    return values.flatten(-3, -2).unsqueeze(-3) if groups == 1 else values.transpose(-3, -2)
+    """[... B N X] to [... G B*N/G X]."""
+    return values.unflatten(-2, (groups, -1)).transpose(-4, -3).flatten(-3, -2)
 
 
-def ungroup(values: Tensor, rows: int, groups: int) -> Tensor:
+def ungroup(values: Tensor, rows: int) -> Tensor:
     """The inverse of `group`, B being `rows`."""
-    return values.squeeze(-3).unflatten(-2, (rows, -1)) if groups == 1 else values.transpose(-3, -2)
+    return values.unflatten(-2, (rows, -1)).transpose(-4, -3).flatten(-3, -2)

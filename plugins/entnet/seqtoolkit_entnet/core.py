@@ -6,13 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from seqtoolkit.sdk import Core
+from seqtoolkit.sdk import Core, State
 from seqtoolkit_entnet.bank import Bank
 from seqtoolkit_entnet.entity import EntityCells
 
 Mode = Literal["bank", "keyed", "henaff"]
 Activation = Literal["prelu", "identity"] | None
-State = Tensor | tuple[Tensor, Tensor]
 
 
 class EntNet(Core):

@@ -68,12 +68,12 @@ def bank_step(lstms: LSTMs, inputs: Tensor, hidden: Tensor, cell: Tensor) -> tup
 
 
 def encode(entities: Entities, inputs: Tensor) -> Tensor:
-    """s of an input, [... D] to [... W]."""
+    """What the cells read of an input, s: [... D] to [... W]."""
     return inputs if entities.encoder is None else F.linear(inputs, entities.encoder)
 
 
 def activate(entities: Entities, values: Tensor) -> Tensor:
-    """phi over [... W]: a PReLU with a slope for each unit, or the identity."""
+    """Apply phi over [... W]: a PReLU with a slope for each unit, or the identity."""
     return values if entities.slope is None else torch.where(values > 0, values, entities.slope * values)
 
 
