@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from seqtoolkit_dnc.reference import Affine, Cell, Parameters, Settings, State, clip
+from seqtoolkit_dnc.reference import Affine, Cell, Settings, State, clip
 
 
 class Layer(NamedTuple):
@@ -36,22 +38,22 @@ class Slope(NamedTuple):
     """1 where a cell was not clipped, else 0; None where none was"""
 
 
-def turn(parameters: Parameters, features: int) -> tuple[Tensor, ...]:
+def turn(affines: Iterable[Affine], features: int) -> tuple[Tensor, ...]:
     """The layers' weights of all they read but the input, [in out]."""
-    return tuple(affine.weight[:, features:].t() for affine in parameters.controller)
+    return tuple(affine.weight[:, features:].t() for affine in affines)
 
 
-def drive(parameters: Parameters, inputs: Tensor) -> list[Tensor]:
+def drive(affines: Collection[Affine], inputs: Tensor) -> list[Tensor]:
     """What the input [... D] adds to each layer, its bias too: [... G] each, from one product."""
     features = inputs.shape[-1]
-    weight = torch.cat([affine.weight[:, :features] for affine in parameters.controller])
-    bias = torch.cat([affine.bias for affine in parameters.controller])
-    both = torch.nn.functional.linear(inputs, weight, bias)
-    return list(both.chunk(len(parameters.controller), -1))
+    weight = torch.cat([affine.weight[:, :features] for affine in affines])
+    bias = torch.cat([affine.bias for affine in affines])
+    both = F.linear(inputs, weight, bias)
+    return list(both.chunk(len(affines), -1))
 
 
 def control(
-    weights: tuple[Tensor, ...], settings: Settings, drives: list[Tensor], state: State
+    weights: tuple[Tensor, ...], settings: Settings, drives: Sequence[Tensor], state: State
 ) -> tuple[Tensor, tuple[Cell, ...], list[Layer]]:
     """All layers: their h side by side [B L*H], their states, and what the backward pass wants."""
     hiddens: list[Tensor] = []
