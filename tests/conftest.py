@@ -18,7 +18,7 @@ from seqtoolkit.flow.core import Core
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.loss import CrossEntropy
 from seqtoolkit.flow.metric import Accuracy, SequenceAccuracy
-from seqtoolkit.flow.model import MLP, Decoding, Embed, Model
+from seqtoolkit.flow.model import MLP, Embed, Model
 from seqtoolkit.flow.source import Ragged, Source, counter_bits
 from seqtoolkit.flow.spec import Spec, record
 from seqtoolkit.train.checkpoint import Checkpoints
@@ -97,8 +97,7 @@ def make_graph(source=None, *, size=8, dropout=0.0, decoding="parallel", decoder
     graph.flowing["outputs"] = Spec("f32", ("U", *graph.flowing["outputs"].axes[1:]))
     head = MLP(core.output_size, graph.flowing["targets"], sizes=[9], dropout=dropout)
     graph.join("model.head", "mlp", head, record(outputs=head.reads), record(predictions=head.writes))
-    cores = iter([core])
-    graph.model = Model(encoder, lambda: next(cores, None) or make_core(6), head, Decoding(decoding, decoder))
+    graph.model = Model(encoder, core, head, decoding, make_core(6) if decoder == "separate" else None)
     graph.loss = CrossEntropy()
     graph.metrics = {"accuracy": Accuracy(), "sequence_accuracy": SequenceAccuracy()}
     for key, part in (("loss", graph.loss), *((f"metric.{name}", each) for name, each in graph.metrics.items())):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from seqtoolkit.flow.batch import IGNORED
-from seqtoolkit.flow.model import MLP, Decoding, Embed, Model, Project
+from seqtoolkit.flow.model import MLP, Embed, Model, Project
 from seqtoolkit.flow.spec import Spec
 
 STYLES = [(decoding, decoder) for decoding in ("parallel", "teacher_forcing") for decoder in ("shared", "separate")]
@@ -180,4 +180,4 @@ def test_feedback_wants_known_sizes(toy):
     head = graph.model.head
     head.writes = "f32[U B C]"
     with pytest.raises(ValueError, match="the number of classes is not known here"):
-        Model(graph.model.encoder, lambda: graph.model.core, head, Decoding("teacher_forcing"))
+        Model(graph.model.encoder, graph.model.core, head, "teacher_forcing")

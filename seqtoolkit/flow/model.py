@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +13,8 @@ from seqtoolkit.flow.batch import IGNORED
 from seqtoolkit.flow.core import Core, State
 from seqtoolkit.flow.reading import read
 from seqtoolkit.flow.spec import Spec, unify
+
+Way = Literal["parallel", "teacher_forcing"]
 
 
 class Encoder(nn.Module, ABC):
@@ -119,19 +120,23 @@ class Decoding:
             second core of the same kind, which starts from the state of the first.
     """
 
-    decoding: Literal["parallel", "teacher_forcing"] = "parallel"
+    decoding: Way = "parallel"
     decoder: Literal["shared", "separate"] = "shared"
 
 
 class Model(nn.Module):
-    """Encoder, core and head; predictions are made at the last U steps, those of the answer."""
+    """Encoder, core and head; predictions are made at the last U steps, those of the answer.
 
-    def __init__(self, encoder: Encoder, make_core: Callable[[], Core], head: Head, settings: Decoding) -> None:
+    With a `decoder`, a second core of the same kind, that one answers, from the state of the first.
+    """
+
+    def __init__(
+        self, encoder: Encoder, core: Core, head: Head, decoding: Way = "parallel", decoder: Core | None = None
+    ) -> None:
         super().__init__()
-        self.encoder, self.core, self.head = encoder, make_core(), head
-        self.decoder = make_core() if settings.decoder == "separate" else None
+        self.encoder, self.core, self.head, self.decoder = encoder, core, head, decoder
         self.feedback = None
-        if settings.decoding == "teacher_forcing":
+        if decoding == "teacher_forcing":
             classes = _known(Spec.parse(head.writes).axes[-1], "the number of classes")
             size = _known(Spec.parse(encoder.writes).axes[-1], "the size of the encoder's vectors")
             self.feedback = nn.Embedding(classes + 1, size)  # the last id stands for the start

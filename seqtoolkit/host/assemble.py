@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -82,8 +81,10 @@ class _Assembly:
         graph.flowing["outputs"] = Spec(outputs.dtype, (answers, *outputs.axes[1:]), outputs.bound)
         head = self._stage(plan.head, "outputs", "predictions", target_spec=graph.flowing["targets"])
         if head is not None:
-            again = partial(self._make, plan.core, **_sizes(Spec.parse(encoder.writes)))
-            graph.model = Model(encoder, _first(core, again), head, self._decoding())
+            settings = plan.sections.get("model", Decoding())
+            separate = settings.decoder == "separate"
+            decoder = self._make(plan.core, **_sizes(Spec.parse(encoder.writes))) if separate else None
+            graph.model = Model(encoder, core, head, settings.decoding, decoder)
 
     def objective(self) -> None:
         """Loss and metrics."""
@@ -95,9 +96,6 @@ class _Assembly:
                 self.graph.loss = part
             else:
                 self.graph.metrics[block.use] = part
-
-    def _decoding(self) -> Decoding:
-        return self.plan.sections.get("model", Decoding())
 
     def _of_record(self, block: Block) -> Any:
         """A part that is handed all fields that reach it."""
@@ -143,12 +141,6 @@ def _sizes(spec: Spec) -> dict[str, Any]:
 
 def _specs(reads: Mapping[str, str | Spec]) -> Record:
     return {name: Spec.parse(text) for name, text in reads.items()}
-
-
-def _first(made: Any, make: Callable[[], Any]) -> Callable[[], Any]:
-    """A maker that hands out what is made already, then makes more."""
-    waiting = [made]
-    return lambda: waiting.pop() if waiting else make()
 
 
 def located(key: str, names: Collection[str], error: Exception) -> str:
