@@ -2,7 +2,8 @@
 
 A fenced block is run in order, in one folder for each document; a comment before it says more:
 `<!-- test: run.steps=5 -->` adds overrides to what the block runs, `<!-- fails: 2 -->` wants this exit code,
-`<!-- file: core.py -->` writes the block to a file, `<!-- no test: why -->` leaves it alone. A block of `text` is part of
+`<!-- file: core.py -->` writes the block to a file, `<!-- no test: why -->` leaves it alone, and one after
+`<!-- parameter count: core -->` is run by test_core_pages. A block of `text` is part of
 what the block before it printed. `<!-- generated: name -->` to `<!-- end -->` is written by REGENERATE=1.
 """
 
@@ -28,13 +29,15 @@ from seqtoolkit.host.registry import discover
 from seqtoolkit.host.schema import Field, schema
 
 ROOT = Path(__file__).parents[1]
-GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/cores/*.md"))]
 PAGES = [*GUIDES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md")), *sorted(ROOT.glob("plugins/*/*.md"))]
 BLOCK = re.compile(
     r"(?:^<!-- *(?P<mark>[a-z ]+): *(?P<note>[^\n]*?) *-->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 GENERATED = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+MARKS = ("", "test", "fails", "no test", "file", "parameter count")
 
 each_guide = pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -84,6 +87,8 @@ class Desk:
         """Do what a block says; fail with what it printed."""
         if block.mark == "no test":
             assert block.note, "say why"
+        elif block.mark == "parameter count":
+            pass
         elif block.mark == "file":
             path = self.work / block.note
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +141,7 @@ def test_examples_run(guide, tmp_path):
 @each_page
 def test_blocks_are_of_a_known_kind(page):
     """Each fenced block names its language, so that none is skipped by a slip of the pen."""
-    odd = [block for block in blocks(page.read_text()) if block.mark not in ("", "test", "fails", "no test", "file")]
+    odd = [block for block in blocks(page.read_text()) if block.mark not in MARKS]
     assert not odd
     known = {"sh", "python", "toml", "yaml", "text", "mermaid", "lark"}
     assert not [block for block in blocks(page.read_text()) if block.language not in known]

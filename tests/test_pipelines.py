@@ -3,6 +3,7 @@
 import pytest
 
 from seqtoolkit import Pipeline
+from seqtoolkit.host.registry import discover
 from seqtoolkit.host.resource import shipped
 
 FEW = ["run.steps=3", "batch.size=8", "evaluate.examples=8", "evaluate.test_examples=8", "track=none"]
@@ -15,6 +16,14 @@ def test_a_few_updates_of_every_pipeline(name, tmp_path):
     assert result.status == "FINISHED"
     assert 0 <= result.metrics["test/accuracy"] <= 1
     assert (result.checkpoint / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("core", discover().names("core"))
+def test_a_few_updates_of_every_core(core, tmp_path):
+    """Each core that is installed takes the place of the default pipeline's by its bare name, and trains."""
+    result = Pipeline.load("program_eval", [*FEW, f"model.core={core}"]).run(tmp_path)
+    assert result.status == "FINISHED"
+    assert all(parameter.isfinite().all() for parameter in result.model.parameters())
 
 
 @pytest.mark.parametrize("problem", ["add", "control", "program", "copy", "reverse", "double"])
