@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from seqtoolkit.host.registry import discover
-from seqtoolkit.scaffold.distribution import write
 
 
 def new(
@@ -23,6 +22,8 @@ def new(
 
     Its tests pass and its pipeline trains at once; then make it yours.
     """
+    from seqtoolkit.scaffold.distribution import write
+
     target = write(kind, name, into, discover())
     typer.echo(
         f"{target}: {sum(path.is_file() for path in target.rglob('*'))} files. Install it, test it, train with it:"

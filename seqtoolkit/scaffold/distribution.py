@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 import shutil
-from dataclasses import dataclass
+import tomllib
 from importlib.metadata import metadata
 from importlib.util import find_spec
 from keyword import iskeyword
@@ -25,22 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _SHORTEST, _LONGEST = 2, 28
 
 
-@dataclass(frozen=True)
-class _Form:
-    """What differs between the kinds of distributions."""
-
-    part: str
-    module: str
-    library: str
-    partner: str
-    what: str
-
-
-_FORMS = {
-    "core": _Form("core", "core", "torch", "seqtoolkit-program-eval", "a memory core"),
-    "task": _Form("source", "source", "numpy", "seqtoolkit-lstm", "a task"),
-}
-FORMS = tuple(_FORMS)
+FORMS = tuple(sorted(path.parent.name for path in _HOME.glob("*/form.toml")))
 """The kinds of distributions that can be written."""
 
 
@@ -63,13 +48,13 @@ def write(form: str, name: str, folder: Path, registry: Registry) -> Path:
     Raises:
         ScaffoldError: the form is unknown, the name will not do or is taken, or the folder cannot be written.
     """
-    if form not in _FORMS:
+    if form not in FORMS:
         raise ScaffoldError(
             f"KIND: wanted core (a memory core) or task (a source of examples), got {show(form)}{suggest(form, FORMS)}"
         )
-    kind = _FORMS[form]
+    kind = tomllib.loads((_HOME / form / "form.toml").read_text(encoding="utf-8"))
     _require_name(name)
-    _require_free(name, kind, registry)
+    _require_free(kind["part"], name, registry)
     files = _files(form, _values(name, kind))
     target = folder / name
     try:
@@ -113,9 +98,9 @@ def _snake(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words).strip("_")
 
 
-def _require_free(name: str, kind: _Form, registry: Registry) -> None:
-    if owners := registry.owned(kind.part).get(name):
-        raise ScaffoldError(f"NAME: {kind.part} {name!r} is brought by {owners[0].origin} already; choose another name")
+def _require_free(kind: str, name: str, registry: Registry) -> None:
+    if owners := registry.owned(kind).get(name):
+        raise ScaffoldError(f"NAME: {kind} {name!r} is brought by {owners[0].origin} already; choose another name")
     if name in (pipelines := shipped("pipelines", registry)):
         raise ScaffoldError(f"NAME: pipeline {name!r} is shipped by {pipelines[name][1]} already; choose another name")
     if find_spec(_package(name)):
@@ -130,7 +115,7 @@ def _class(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
 
 
-def _values(name: str, kind: _Form) -> dict[str, str]:
+def _values(name: str, kind: dict[str, str]) -> dict[str, str]:
     """What stands for each `$word` of the templates; the ranges are those of this toolkit."""
     host = metadata("seqtoolkit")
     major, minor = map(int, host["Version"].split(".")[:2])
@@ -140,13 +125,12 @@ def _values(name: str, kind: _Form) -> dict[str, str]:
         "name": name,
         "distribution": f"seqtoolkit-{name.replace('_', '-')}",
         "package": _package(name),
-        "title": f"{name}, {kind.what}",
-        "part": kind.part,
+        "title": f"{name}, {kind['what']}",
+        "part": kind["part"],
         "part_class": _class(name),
-        "hook": KINDS[kind.part],
-        "module": kind.module,
-        "library": ranges[kind.library],
-        "partner": kind.partner,
+        "hook": KINDS[kind["part"]],
+        "library": ranges[kind["library"]],
+        "partner": kind["partner"],
         "toolkit": f">={major}.{minor},<{above}",
         "python": host["Requires-Python"],
     }
