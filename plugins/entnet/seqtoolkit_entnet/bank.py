@@ -79,7 +79,10 @@ class Bank(nn.Module):
 
 
 def run(lstms: LSTMs, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-    """Inputs [T B D] through each cell by PyTorch's own LSTM: the sum of all h [T B W], and the last state."""
+    """Inputs [T B D] through each cell by PyTorch's own LSTM: the sum of all h [T B W], and the last state.
+
+    Both are in the dtype of the state, which autocast changes for that call alone.
+    """
     outputs, hiddens, cells = [], [], []
     weights = [list(each) for each in zip(*(part for part in lstms if part is not None), strict=True)]
     for index, own in enumerate(weights):
@@ -90,7 +93,9 @@ def run(lstms: LSTMs, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         outputs.append(output)
         hiddens.append(hidden[0])
         cells.append(cell[0])
-    return torch.stack(outputs).sum(0), (torch.stack(hiddens, 1), torch.stack(cells, 1))
+    total, *last = torch.stack(outputs).sum(0), torch.stack(hiddens, 1), torch.stack(cells, 1)
+    hidden, cell = (now.to(before.dtype) for now, before in zip(last, state, strict=True))
+    return total.to(hidden.dtype), (hidden, cell)
 
 
 def loop(sets: LSTMs, inputs: Tensor, state: State, fresh: State, first: Tensor) -> tuple[Tensor, State]:
