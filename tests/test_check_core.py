@@ -1,6 +1,8 @@
 """check_core passes a sound core and catches broken ones, each by the law that it breaks."""
 # ruff: noqa: D101, D102  a broken core's name says what is wrong with it
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,23 @@ class Loop(Sound):
             output, state = self.step(now, state)
             outputs.append(output)
         return torch.stack(outputs), state
+
+
+class Pair(NamedTuple):
+    hidden: torch.Tensor
+    cell: torch.Tensor
+
+
+class Nested(Sound):
+    """Its state is of every kind of nest."""
+
+    def initial_state(self, batch_size):
+        ids = torch.arange(3, device=self.read.weight.device).expand(batch_size, 3)
+        return {"deep": [Pair(*super().initial_state(batch_size))], "more": (ids,)}
+
+    def step(self, inputs, state):
+        output, last = super().step(inputs, state["deep"][0])
+        return output, {"deep": [Pair(*last)], "more": state["more"]}
 
 
 class Stateless(Core):
@@ -255,48 +274,117 @@ class BlindToLayout(Sound):
         return super().step(inputs.as_strided(inputs.shape, (inputs.shape[1], 1)), state)
 
 
+class OtherNest(Sound):
+    def initial_state(self, batch_size):
+        return {"hidden": super().initial_state(batch_size)[0], "cell": super().initial_state(batch_size)[1]}
+
+    def step(self, inputs, state):
+        output, (hidden, cell) = super().step(inputs, (state["hidden"], state["cell"]))
+        return output, {"hidden": hidden, "cell": cell, "output": output}
+
+
+class CountsInState(Sound):
+    def initial_state(self, batch_size):
+        return *super().initial_state(batch_size), 0
+
+    def step(self, inputs, state):
+        output, (hidden, cell) = super().step(inputs, state[:2])
+        return output, (hidden, cell, state[2] + 1)
+
+
+class OtherWhenCompiled(Sound):
+    def step(self, inputs, state):
+        output, state = super().step(inputs, state)
+        return output * (1 + 1e-9 * torch.compiler.is_compiling()), state
+
+
+class OtherWithoutGradient(Sound):
+    def unroll(self, inputs, state, first=None):
+        outputs, state = super().unroll(inputs, state, first)
+        return outputs * (1 + 1e-9 * (not torch.is_grad_enabled())), state
+
+
+class OtherWhenFrozen(Sound):
+    def unroll(self, inputs, state, first=None):
+        outputs, state = super().unroll(inputs, state, first)
+        return outputs * (1 + 1e-9 * (not self.read.weight.requires_grad)), state
+
+
+class OtherInTraining(Sound):
+    def unroll(self, inputs, state, first=None):
+        outputs, state = super().unroll(inputs, state, first)
+        return outputs * (1 + 1e-9 * self.training), state
+
+
+class NoLowPrecision(Sound):
+    def step(self, inputs, state):
+        rows = torch.arange(len(inputs), device=inputs.device)
+        state[1].clone().index_add(0, rows, self.read(inputs))
+        return super().step(inputs, state)
+
+
+class BoundToOriginal(Sound):
+    def __init__(self, input_size):
+        super().__init__(input_size)
+        self.output = lambda hidden: hidden * self.read.bias.mean()
+
+    def step(self, inputs, state):
+        output, state = super().step(inputs, state)
+        return self.output(output), state
+
+
 BROKEN = {
     MiscountedOutputs: "shapes",
     Misspelled: "shapes",
     ReadsBatchMajor: "shapes",
     BatchSecond: "batch_first rows restart",
     RowsStartApart: "batch_first rows restart",
-    AlmostStepping: "unroll_is_step",
-    GradientlessUnroll: "unroll_is_step gradient_through_state",
+    AlmostStepping: "unroll_is_step training",
+    GradientlessUnroll: "unroll_is_step gradient_through_state training",
     DeafCall: "call",
     Forgetful: "call",
-    StateTooOld: "unroll_is_step cut restart gradient_through_state",
-    Clairvoyant: "unroll_is_step cut past restart restart_gradient gradient_through_state",
+    StateTooOld: "unroll_is_step cut restart gradient_through_state training",
+    Clairvoyant: "unroll_is_step cut past restart restart_gradient gradient_through_state training",
     Gossip: "rows restart",
     GossipInTraining: "rows",
-    NoRestart: "unroll_is_step restart restart_gradient",
-    RestartsTogether: "unroll_is_step rows restart",
-    HalfRestart: "unroll_is_step restart restart_gradient",
-    LateRestart: "unroll_is_step cut restart restart_gradient",
-    RestartsInside: "unroll_is_step cut restart",
-    LeakyRestart: "unroll_is_step restart_gradient",
+    NoRestart: "unroll_is_step restart restart_gradient training",
+    RestartsTogether: "unroll_is_step rows restart training",
+    HalfRestart: "unroll_is_step restart restart_gradient training",
+    LateRestart: "unroll_is_step cut restart restart_gradient training",
+    RestartsInside: "unroll_is_step cut restart training",
+    LeakyRestart: "unroll_is_step restart_gradient training",
     CutGradient: "gradient_through_state",
     IdleParameter: "parameters",
-    InfiniteGradient: "unroll_is_step parameters",
+    InfiniteGradient: "unroll_is_step parameters training compiled autocast",
     Unregistered: "state_dict",
-    WrongDtype: "dtype_and_device",
+    WrongDtype: "dtype_and_device autocast",
     WrongDevice: "dtype_and_device",
     Single: "float64",
-    Overwrites: "batch_first cut gradient_through_state float64 in_place",
+    Overwrites: "batch_first cut gradient_through_state float64 in_place no_grad",
     CachedStart: "call restart gradient_through_state in_place",
-    AlwaysDrops: ("unroll_is_step call cut rows restart gradient_through_state state_dict float64 repeatable layout"),
-    Remembers: "unroll_is_step call cut past rows restart float64 repeatable layout",
+    AlwaysDrops: (
+        "unroll_is_step call cut rows restart gradient_through_state state_dict float64 repeatable layout no_grad compiled autocast copy"
+    ),
+    Remembers: "unroll_is_step call cut past rows restart float64 repeatable layout no_grad training copy",
     PickyLayout: "rows restart layout",
     BlindToLayout: "layout",
+    OtherNest: "batch_first",
+    CountsInState: " ".join(set(CORE_LAWS) - {"shapes", "parameters"}),
+    OtherWhenCompiled: "compiled",
+    OtherWithoutGradient: "no_grad",
+    OtherWhenFrozen: "no_grad",
+    OtherInTraining: "training",
+    NoLowPrecision: "autocast",
+    BoundToOriginal: "copy",
 }
 """Each broken core, with all the laws that it breaks."""
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("core", [Sound, Loop, Stateless])
+@pytest.mark.parametrize("core", [Sound, Loop, Nested, Stateless])
 @pytest.mark.parametrize("law", CORE_LAWS)
 def test_sound_cores_pass(core, law, dtype):
-    """A sound core passes every law in both dtypes, also one that has no state."""
+    """A sound core passes every law in both dtypes, also one whose state is a nest, or nothing."""
     check_core(core, law, dtype=dtype)
 
 
@@ -328,6 +416,25 @@ def test_message_says_how_much():
     """The line names the law, the place, and the size of the fault."""
     with pytest.raises(LawBroken, match=r"^unroll_is_step: Unrolling is stepping.*outputs \(7 steps.* off by .*e-10"):
         check_core(AlmostStepping, "unroll_is_step")
+
+
+def test_message_says_what_a_state_is():
+    """Whatever is in a state and no tensor is named by its place."""
+    with pytest.raises(LawBroken, match=r"state\[2\]: wanted tensors in a nest of tuples, lists and dicts, got int$"):
+        check_core(CountsInState)
+
+
+def test_leaves_compilation_alone():
+    """What a law compiles is gone afterwards, so that no law uses up the compilations of another."""
+    alive = []
+
+    def make(input_size):
+        alive.append(OtherWhenCompiled(input_size))
+        return alive[-1]
+
+    for _ in range(torch._dynamo.config.recompile_limit + 1):
+        with pytest.raises(LawBroken, match="off by"):
+            check_core(make, "compiled")
 
 
 def test_tolerance_follows_dtype():

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from seqtoolkit.flow.core import Core, map_state
 from seqtoolkit.flow.spec import Spec, unify
-from seqtoolkit.testing import sequence
+from seqtoolkit.testing import mode, sequence
 from seqtoolkit.testing.law import demand, judge, same
+from seqtoolkit.testing.nest import tensors
 from seqtoolkit.testing.trial import ROWS, STEPS, TOLERANCE, Trial, gradients, leaves, row_of, same_state, weighted
 
 
@@ -42,14 +43,15 @@ def state_dict(trial: Trial) -> None:
 def batch_first(trial: Trial) -> None:
     """The batch is the first axis of every tensor of a state, and all rows start alike."""
     one = trial.core.initial_state(1)
+    leaves(one)
     for rows in (1, ROWS):
         fresh = trial.core.initial_state(rows)
         _, stepped = trial.core.step(trial.inputs(1, rows)[0], fresh)
         _, unrolled = trial.core.unroll(trial.inputs(2, rows), fresh)
-        wanted = [(rows, *leaf.shape[1:]) for leaf in leaves(one)]
+        wanted = {name: (rows, *leaf.shape[1:]) for name, leaf in tensors("state", one).items()}
         for name, state in {"initial state": fresh, "state after a step": stepped, "state unrolled": unrolled}.items():
-            got = [tuple(leaf.shape) for leaf in leaves(state)]
-            demand(got == wanted, f"{name} of {rows} rows: wanted the shapes {wanted}, got {got}")
+            got = {name: tuple(leaf.shape) for name, leaf in tensors("state", state).items()}
+            demand(got == wanted, f"{name} of {rows} rows: wanted {_listed(wanted)}, got {_listed(got)}")
         for row in range(rows):
             same_state(f"initial state of row {row}", row_of(fresh, row), one, 0.0)
 
@@ -154,6 +156,10 @@ def layout(trial: Trial) -> None:
     same("output of a step", output, trial.core.step(inputs[0], state)[0], trial.tolerance)
 
 
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+
+
 _LAWS: dict[str, Callable[[Trial], None]] = {
     law.__name__: law
     for law in (
@@ -174,6 +180,11 @@ _LAWS: dict[str, Callable[[Trial], None]] = {
         in_place,
         repeatable,
         layout,
+        mode.no_grad,
+        mode.training,
+        mode.compiled,
+        mode.autocast,
+        mode.copy,
     )
 }
 CORE_LAWS: tuple[str, ...] = tuple(_LAWS)

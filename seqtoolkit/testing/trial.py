@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqtoolkit.flow.core import Core, State, map_state
 from seqtoolkit.testing.law import demand, same
+from seqtoolkit.testing.nest import named
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 STEPS, ROWS = 7, 4
@@ -20,15 +21,12 @@ Run = Callable[[Tensor, State, Tensor | None], tuple[Tensor, State]]
 
 
 def leaves(state: State) -> list[Tensor]:
-    """The tensors of a state, in order."""
-    found: list[Tensor] = []
-
-    def keep(leaf: Tensor) -> Tensor:
-        found.append(leaf)
-        return leaf
-
-    map_state(keep, state)
-    return found
+    """The tensors of a state, in order; breaks the law where something else is in it."""
+    found = named("state", state)
+    for name, leaf in found.items():
+        wanted = "wanted tensors in a nest of tuples, lists and dicts"
+        demand(isinstance(leaf, Tensor), f"{name}: {wanted}, got {type(leaf).__name__}")
+    return list(found.values())
 
 
 def learnable(state: State) -> State:
@@ -112,6 +110,7 @@ class Trial:
         with torch.no_grad():
             for now in self.inputs(2, rows):
                 _, state = self.core.step(now, state)
+        leaves(state)
         return state
 
     def seeded(self, inputs: Tensor, state: State, first: Tensor, *, training: bool) -> tuple[Tensor, State]:
