@@ -428,13 +428,18 @@ def test_leaves_compilation_alone():
     """What a law compiles is gone afterwards, so that no law uses up the compilations of another."""
     alive = []
 
-    def make(input_size):
-        alive.append(OtherWhenCompiled(input_size))
-        return alive[-1]
+    class Named(OtherWhenCompiled):
+        def __init__(self, input_size):
+            super().__init__(input_size)
+            alive.append(self)
+            self.name = f"core {len(alive)}"
+
+        def step(self, inputs, state):
+            return super().step(inputs + (self.name == "core 0"), state)
 
     for _ in range(torch._dynamo.config.recompile_limit + 1):
         with pytest.raises(LawBroken, match="off by"):
-            check_core(make, "compiled")
+            check_core(Named, "compiled")
 
 
 def test_tolerance_follows_dtype():
