@@ -1,10 +1,13 @@
-"""The published implementation's numbers: outputs, memories, gates, and every gradient."""
+"""The published implementation's numbers, for every option: outputs, memories, gates, and every gradient."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +20,67 @@ GOLDEN = sorted(Path(__file__).with_name("golden").glob("rmc_*.npz"))
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
+COVERED: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "gates for each unit": lambda given: given["gate_style"] == "unit",
+    "gates for each slot": lambda given: given["gate_style"] == "memory",
+    "no gates": lambda given: given["gate_style"] is None,
+    "another input_bias": lambda given: given["gate_style"] == "unit" and given["input_bias"] != 0,
+    "another forget_bias": lambda given: given["gate_style"] == "unit" and given["forget_bias"] != 1,
+    "other biases for each slot": lambda given: given["gate_style"] == "memory" and given["input_bias"] != 0,
+    "keys of another size, smaller": lambda given: (
+        given["key_size"] is not None and given["key_size"] < given["head_size"]
+    ),
+    "keys of another size, larger": lambda given: (
+        given["key_size"] is not None and given["key_size"] > given["head_size"]
+    ),
+    "a vector": lambda given: given["matrix_n"] == 0,
+    "a matrix, gates for each unit": lambda given: given["matrix_n"] > 1 and given["gate_style"] == "unit",
+    "a matrix, gates for each slot": lambda given: given["matrix_n"] > 1 and given["gate_style"] == "memory",
+    "a matrix, no gates": lambda given: given["matrix_n"] > 1 and given["gate_style"] is None,
+    "a matrix, rows of different lengths": lambda given: given["matrix_n"] > 1 and given["lengths"] is not None,
+    "vectors, rows of different lengths": lambda given: given["matrix_n"] == 0 and given["lengths"] is not None,
+    **{f"{blocks} blocks": lambda given, blocks=blocks: given["num_blocks"] == blocks for blocks in (1, 2, 3)},
+    **{
+        f"{layers} layers": lambda given, layers=layers: given["attention_mlp_layers"] == layers
+        for layers in (1, 2, 3, 5)
+    },
+    "one slot": lambda given: given["mem_slots"] == 1 and given["num_blocks"] == 1,
+    "one slot, several blocks": lambda given: given["mem_slots"] == 1 and given["num_blocks"] > 1,
+    "one head": lambda given: given["num_heads"] == 1,
+    "one of everything": lambda given: given["mem_slots"] == given["num_heads"] == given["head_size"] == 1,
+    "more slots than units": lambda given: given["mem_slots"] > given["num_heads"] * given["head_size"],
+    "all at once": lambda given: (
+        given["matrix_n"] > 1
+        and given["gate_style"] == "memory"
+        and given["num_blocks"] > 1
+        and given["attention_mlp_layers"] > 2
+        and given["key_size"] is not None
+        and given["mem_slots"] > given["num_heads"] * given["head_size"]
+        and given["forget_bias"] != 1
+        and given["input_bias"] != 0
+    ),
+}
+"""What there has to be an archive of."""
+
+
+@cache
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive."""
+    with np.load(path) as archive:
+        return {name: archive[name] for name in archive}
+
+
+@cache
+def config_of(path: Path) -> dict[str, Any]:
+    """The settings of an archive."""
+    return json.loads(str(read(path)["config"]))
+
+
 class Golden:
     """One archive, in one dtype."""
 
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
-        with np.load(path) as archive:
-            self.arrays = {name: archive[name] for name in archive}
-        self.config = json.loads(str(self.arrays["config"]))
+        self.arrays, self.config = read(path), config_of(path)
         self.dtype = dtype
         skipped = ("T", "B", "input_size", "matrix_n", "lengths", "seed")
         options = {name: value for name, value in self.config.items() if name not in skipped}
@@ -51,7 +108,7 @@ class Golden:
 def cases(*, lengths: bool) -> Iterator[object]:
     """Each archive in each dtype."""
     for path in GOLDEN:
-        if ("lengths" in path.stem) == lengths:
+        if bool(config_of(path)["lengths"]) == lengths:
             for dtype in TOLERANCE:
                 yield pytest.param(path, dtype, id=f"{path.stem}-{str(dtype)[6:]}")
 
@@ -84,12 +141,13 @@ def check_gradients(golden: Golden, output: Tensor, final: Tensor, inputs: Tenso
 @pytest.mark.parametrize("path", ["unroll", "step"])
 @pytest.mark.parametrize(("archive", "dtype"), cases(lengths=False))
 def test_numbers(archive, dtype, path):
-    """Outputs, the last memory and every gradient are the published ones, unrolled and stepped."""
+    """Outputs, every memory and every gradient are the published ones, unrolled and stepped."""
     golden = Golden(archive, dtype)
     inputs, memory = golden.given("input").requires_grad_(), golden.given("initial_memory").requires_grad_()
     run = golden.core if path == "unroll" else lambda *given: stepped(golden.core, *given)
     output, final = run(inputs, memory)
     golden.compare("output", output)
+    golden.compare("memories", output.unflatten(-1, final.shape[1:]))
     golden.compare("final_memory", final)
     check_gradients(golden, output, final, inputs, memory)
 
@@ -104,8 +162,12 @@ def test_inside(archive, dtype):
         trace.append(reference.step(golden.core.parameters_of(), golden.core.settings, rows, memory))
         memory = trace[-1].memory
     golden.compare("memories", torch.stack([step.memory for step in trace]))
-    golden.compare("input_gates", torch.stack([step.input_gate for step in trace]))
-    golden.compare("forget_gates", torch.stack([step.forget_gate for step in trace]))
+    for gate in ("input_gate", "forget_gate"):
+        got = [getattr(step, gate) for step in trace]
+        if golden.config["gate_style"] is None:
+            assert got == [None] * len(trace)
+        else:
+            golden.compare(f"{gate}s", torch.stack(got))
 
 
 @pytest.mark.parametrize(("archive", "dtype"), cases(lengths=True))
@@ -130,3 +192,15 @@ def test_initial_state(archive):
     golden = Golden(archive, torch.float32)
     wanted = golden.arrays["sonnet_initial_state"]
     assert np.array_equal(golden.core.initial_state(len(wanted)).numpy(), wanted)
+
+
+@pytest.mark.parametrize("covers", COVERED.values(), ids=COVERED)
+def test_every_option_has_an_archive(covers):
+    """There is no option of the published code that none of the archives is of."""
+    assert any(covers(config_of(path)) for path in GOLDEN)
+
+
+def test_every_option_is_counted():
+    """The options that the archives are of are all that a core has."""
+    options = set(signature(RelationalMemory).parameters) - {"input_size", "treat_input_as_matrix"}
+    assert all(config_of(path).keys() >= options for path in GOLDEN)
