@@ -19,15 +19,12 @@ CORES = {
     "bank": SMALL,
     "bank, no biases": partial(SMALL, bias=False),
     "bank, one cell": partial(SMALL, num_cells=1),
-    "bank, one unit": partial(SMALL, cell_size=1),
     "bank, one cell of one unit": partial(SMALL, num_cells=1, cell_size=1),
     "keyed": partial(SMALL, mode="keyed"),
-    "keyed, no biases": partial(SMALL, mode="keyed", bias=False),
     "keyed, one cell of one unit": partial(SMALL, mode="keyed", num_cells=1, cell_size=1),
     "henaff": partial(SMALL, mode="henaff"),
     "henaff, size of the inputs": partial(SMALL, mode="henaff", cell_size=5),
     "henaff, identity": partial(SMALL, mode="henaff", activation="identity"),
-    "henaff, no biases": partial(SMALL, mode="henaff", bias=False),
     "henaff, as the paper": partial(SMALL, mode="henaff", activation="identity", bias=False, num_cells=7, cell_size=5),
     "henaff, one cell": partial(SMALL, mode="henaff", num_cells=1),
 }
@@ -57,9 +54,9 @@ def test_laws_of_one_unit(law):
 def test_unrolling_is_stepping_to_the_last_digits(core):
     """Outputs, states and all gradients agree to 1e-12 in longer sequences too, with restarts at any steps."""
     torch.manual_seed(1)
-    core, inputs = core(5).double(), torch.randn(12, 6, 5, dtype=torch.float64)
-    for share in (0.0, 0.1, 0.5, 1.0):
-        first = torch.rand(12, 6) < share
+    core, inputs = core(5).double(), torch.randn(9, 6, 5, dtype=torch.float64)
+    for share in (0.0, 0.1, 0.5):
+        first = torch.rand(9, 6) < share
         found = []
         for unroll in (Core.unroll, type(core).unroll):
             leaf = inputs.clone().requires_grad_()
@@ -75,7 +72,7 @@ def counted(**options):
     page = (Path(__file__).parents[1] / "README.md").read_text()
     block = re.search(r"<!-- parameter count: entnet -->\n```python\n(.*?)```", page, re.DOTALL)
     names = {"mode": "bank", "num_cells": 4, "cell_size": 256, "activation": None, "bias": True, **options}
-    exec(block[1], names)  # noqa: S102 - the page's own arithmetic
+    exec(block[1], names)
     return names["count"]
 
 

@@ -60,8 +60,8 @@ class Naive:
             if self.mode == "keyed":
                 before = before + self.w["from_key"] @ self.w["keys"][j]
             i, f, g, o = np.split(before, 4)
-            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-            after.append((sigmoid(o) * np.tanh(c), c))
+            cell = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            after.append((sigmoid(o) * np.tanh(cell), cell))
         return sum(h for h, _ in after), after
 
     def phi(self, x):
@@ -80,8 +80,8 @@ class Naive:
             w = self.w["keys"][j]
             g = sigmoid(s @ h + s @ w + (self.w["gate_bias"][j] if "gate_bias" in self.w else 0))
             new = self.w["from_memory"] @ h + self.w["from_key"] @ w + self.w["from_input"] @ s + self.w.get("bias", 0)
-            h = h + g * self.phi(new)
-            after.append(h / np.sqrt((h**2).sum()))
+            changed = h + g * self.phi(new)
+            after.append(changed / np.sqrt((changed**2).sum()))
         p = np.exp([s @ h for h in after])
         u = sum(weight * h for weight, h in zip(p / p.sum(), after, strict=True))
         return self.phi(s + self.w["from_read"] @ u), after
