@@ -1,4 +1,4 @@
-"""The LSTM of PyTorch as a core, with restarts inside a sequence."""
+"""The LSTM and the GRU of PyTorch as cores, with restarts inside a sequence."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 from seqtoolkit.sdk import hookimpl
 
 if TYPE_CHECKING:
-    from seqtoolkit_lstm.core import LSTM
+    from seqtoolkit_lstm.core import GRU, LSTM
 
-__all__ = ["LSTM"]
+__all__ = ["GRU", "LSTM"]
 
 
 @hookimpl
 def cores() -> dict[str, str]:
-    """The core that this plugin brings."""
-    return {"lstm": "seqtoolkit_lstm.core:LSTM"}
+    """The cores that this plugin brings."""
+    return {"gru": "seqtoolkit_lstm.core:GRU", "lstm": "seqtoolkit_lstm.core:LSTM"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,17 @@
-"""Restarts as extra steps of the same sequence: one that clears the cell before each, those that hold it at the end.
+"""Restarts as extra steps of the same sequence: one that clears the state before each, those that hold it at the end.
 
-A gate before which a large number stands is shut or open exactly. A step with input and forget gates shut leaves c = 0
-and so h = 0, the fresh state; one with the input gate shut and the forget gate open leaves c as it was. Both are asked
-for by two columns beside the inputs, so that a whole batch with restarts anywhere is one call of the fast LSTM.
+A gate before which a large number stands is shut or open exactly. Columns beside the inputs ask for it, so that a whole
+batch with restarts anywhere is one call of the fast recurrence:
+
+* LSTM: input and forget gates shut leave c = 0 and so h = 0, the fresh state; the input gate shut and the forget gate
+  open leave c as it was.
+* GRU: reset and update gates shut, and nothing before the tanh, leave h = 0. For that the candidate's bias is a column
+  that is 1 at the steps of the sequence only. h at a row's last step is among the outputs: nothing need hold it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,41 +28,81 @@ class Plan(NamedTuple):
     end: Tensor
     """[B]: the place of each row's last step"""
     signal: Tensor
-    """[T+K B 2], bool: clear, and hold"""
+    """[T+K B 3], zeros and ones: clear, hold, and run (a step of the sequence)"""
 
     @classmethod
-    def of(cls, first: Tensor, most: int) -> Plan:
-        """Make room before each restart of `first` [T B] but those at the first step; `most` is K."""
+    def of(cls, first: Tensor, dtype: torch.dtype) -> Plan:
+        """Make room before each restart of `first` [T B] but those at the first step; the signal is of `dtype`."""
         steps, rows = first.shape
-        later = first.clone()
-        later[0] = False
-        step = torch.arange(steps, device=first.device)[:, None] + later.cumsum(0)
-        slot = torch.arange(steps + most, device=first.device)[:, None]
-        hold = slot > step[-1]
-        clear = ~(hold.scatter(0, step, value=True))
-        place = step * rows + torch.arange(rows, device=first.device)
-        return cls(place.flatten(), place[-1], torch.stack([clear, hold], -1))
+        made = first.long()
+        made[0] = 0
+        step = made.cumsum(0).add_(torch.arange(steps, device=first.device)[:, None])
+        last = step[-1]
+        slot = torch.arange(int(last.max()) + 1, device=first.device)[:, None]
+        hold = slot > last
+        place = (step * rows).add_(torch.arange(rows, device=first.device)).flatten()
+        run = torch.zeros_like(hold)
+        run.view(-1)[place] = True
+        return cls(place, place[-rows:], torch.stack([~(run | hold), hold, run], -1).to(dtype))
 
     def spread(self, inputs: Tensor) -> Tensor:
         """[T B D] to [T+K B D], zeros in the steps between."""
-        empty = inputs.new_zeros(self.signal[..., 0].numel(), inputs.shape[-1])
-        return empty.index_copy(0, self.place, inputs.flatten(0, 1)).view(*self.signal.shape[:2], -1)
+        slots, rows, _ = self.signal.shape
+        return _Spread.apply(inputs.flatten(0, 1), self.place, slots * rows).view(slots, rows, -1)
 
     def gather(self, outputs: Tensor) -> Tensor:
         """[T+K B H] to [T B H]."""
-        return outputs.flatten(0, 1).index_select(0, self.place).view(-1, *outputs.shape[1:])
+        rows = self.signal.shape[1]
+        return _Gather.apply(outputs.flatten(0, 1), self.place).view(-1, rows, outputs.shape[-1])
 
     def last(self, outputs: Tensor) -> Tensor:
         """[T+K B H] at each row's last step: [B H]."""
-        return outputs.flatten(0, 1).index_select(0, self.end)
+        return _Gather.apply(outputs.flatten(0, 1), self.end)
 
 
-def obedient(weight: Tensor) -> Tensor:
-    """A layer's weight of the inputs, [4H D], with the columns that obey a plan's signal: [4H D+2].
+class _Spread(torch.autograd.Function):
+    """Rows to places that are all different, zeros elsewhere. Its adjoint gathers; autograd's own is many times slower."""
 
-    The gates are those of nn.LSTM, in its order: input, forget, cell, output.
-    """
-    clear = weight.new_tensor([-SURE, -SURE, 0.0, 0.0])
-    hold = weight.new_tensor([-SURE, SURE, 0.0, 0.0])
-    columns = torch.stack([clear, hold], 1).repeat_interleave(len(weight) // 4, 0)
-    return torch.cat([weight, columns], 1)
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, place: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(place)
+        return rows.new_zeros(size, rows.shape[1]).index_copy_(0, place, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Gather.apply(gradient, *ctx.saved_tensors), None, None
+
+
+class _Gather(torch.autograd.Function):
+    """Rows from places that are all different. Its adjoint spreads."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.size = len(rows)
+        return rows.index_select(0, place)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Spread.apply(gradient, *ctx.saved_tensors, ctx.size), None
+
+
+def obedient_lstm(weights: list[Tensor]) -> list[Tensor]:
+    """A layer's weights with the columns that obey a plan's signal: [4H D] becomes [4H D+3]."""
+    weight, *rest = weights
+    size = len(weight) // 4
+    columns = weight.new_zeros(len(weight), 3)
+    columns[: 2 * size, 0] = columns[:size, 1] = -SURE
+    columns[size : 2 * size, 1] = SURE
+    return [torch.cat([weight, columns], 1), *rest]
+
+
+def obedient_gru(weights: list[Tensor]) -> list[Tensor]:
+    """A layer's weights with the columns that obey a plan's signal: [3H D] becomes [3H D+3]."""
+    weight, of_hidden, input_bias, hidden_bias = weights
+    gates, new = input_bias.split([2 * len(weight) // 3, len(weight) // 3])
+    columns = weight.new_zeros(len(weight), 2)
+    columns[: len(gates), 0] = -SURE
+    run = torch.cat([torch.zeros_like(gates), new])
+    bias = torch.cat([gates, torch.zeros_like(new)])
+    return [torch.cat([weight, columns, run[:, None]], 1), of_hidden, bias, hidden_bias]
