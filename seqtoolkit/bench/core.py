@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seqtoolkit.bench.clock import interleaved
-from seqtoolkit.bench.cost import kept, operations
+from seqtoolkit.bench.cost import cost
 from seqtoolkit.flow.core import Core, State, map_state
 from seqtoolkit.host.document import parse
 from seqtoolkit.host.plan import Block, written
@@ -70,8 +70,8 @@ class Row:
     """One call of `step`, alone and without gradient, as acting and generating make them."""
     forward_operations: float
     train_operations: float
-    kept: int
-    """Bytes that the forward pass keeps for the backward pass."""
+    memory: int
+    """The most bytes that forward and backward hold at a time, parameters and inputs not counted."""
 
 
 def read_core(registry: Registry, text: str) -> Block:
@@ -108,6 +108,7 @@ def bench(blocks: Sequence[Block], setting: Setting) -> list[Row]:
     forwards = [_forward(module, inputs) for module in modules]
     trains = [_train(module, inputs) for module in modules]
     times = [[median(each) for each in interleaved(runs, setting.repeats)] for runs in (forwards, trains, steps)]
+    costs = [cost(train) for train in trains]
     return [
         Row(
             name=names[index],
@@ -116,9 +117,9 @@ def bench(blocks: Sequence[Block], setting: Setting) -> list[Row]:
             forward=times[0][index],
             train=times[1][index],
             step=times[2][index],
-            forward_operations=operations(forwards[index]) / setting.steps,
-            train_operations=operations(trains[index]) / setting.steps,
-            kept=kept(lambda module=module: module(inputs), [inputs, *module.parameters()]),  # type: ignore[misc]
+            forward_operations=cost(forwards[index]).operations / setting.steps,
+            train_operations=costs[index].operations / setting.steps,
+            memory=costs[index].peak,
         )
         for index, module in enumerate(modules)
     ]

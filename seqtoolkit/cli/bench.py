@@ -69,7 +69,7 @@ def _print(rows: list[Row], setting: Setting, machine: dict[str, object]) -> Non
         f" threads: {machine['threads']}, torch {machine['torch']}; medians of {setting.repeats}; (times nn.LSTM)",
         soft_wrap=True,
     )
-    heads = ("core", "parameters", "forward", "+ backward", "one step", "operations/step", "kept")
+    heads = ("core", "parameters", "forward", "+ backward", "one step", "operations/step", "memory")
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
@@ -80,5 +80,5 @@ def _print(rows: list[Row], setting: Setting, machine: dict[str, object]) -> Non
             value = getattr(row, name)
             cells.append(f"{factor * value:.2f} {unit} ({value / getattr(base, name):.2f})")
         cells += [f"{row.forward_operations:.3g} + {row.train_operations - row.forward_operations:.3g}"]
-        table.add_row(Text(row.name), *cells, f"{row.kept / 2**20:.1f} MiB")
+        table.add_row(Text(row.name), *cells, f"{row.memory / 2**20:.1f} MiB")
     console.print(table)
