@@ -4,13 +4,16 @@ from seqtoolkit.testing.core import CORE_LAWS, check_core
 from seqtoolkit.testing.kernel import KERNEL_LAWS, check_kernel
 from seqtoolkit.testing.law import LawBroken
 from seqtoolkit.testing.source import SOURCE_LAWS, check_source
+from seqtoolkit.testing.task import TASK_LAWS, check_task
 
 __all__ = [
     "CORE_LAWS",
     "KERNEL_LAWS",
     "SOURCE_LAWS",
+    "TASK_LAWS",
     "LawBroken",
     "check_core",
     "check_kernel",
     "check_source",
+    "check_task",
 ]

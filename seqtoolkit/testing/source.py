@@ -137,7 +137,7 @@ def resume(stream: Stream) -> None:
         other = stream.make()
         other.block = 3
         other.told.extend(told)
-        other.reset(_reloaded(state))
+        other.reset(reloaded(state))
         for index in range(step, len(blocks)):
             same_examples(f"block {index}, resumed before block {step}", examples(next(other)), blocks[index])
             other.tell(METRICS[index])
@@ -168,7 +168,7 @@ def memory(stream: Stream) -> None:
     copy = deepcopy(kept)
     wanted = examples(source.draw(stream.indexes))
     other = stream.make()
-    other.recall(_reloaded(kept))
+    other.recall(reloaded(kept))
     same_examples("the draw after recall", examples(other.draw(stream.indexes)), wanted)
     for metrics in METRICS:
         source.observe(metrics)
@@ -201,7 +201,7 @@ def check_source(factory: Callable[..., Source], law: str | None = None, *, exam
     judge(_LAWS, lambda: Stream(factory, examples), law)
 
 
-def _reloaded(state: Any) -> Any:
+def reloaded(state: Any) -> Any:
     """A state as it comes back from a checkpoint."""
     file = io.BytesIO()
     torch.save(state, file)
