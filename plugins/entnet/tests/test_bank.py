@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from seqtoolkit.sdk import Core
-from seqtoolkit_entnet import EntNet
+from seqtoolkit_entnet import EntNet, bank
 
 NEVER, LATER = torch.zeros(7, 3, dtype=torch.bool), torch.zeros(7, 3, dtype=torch.bool)
 LATER[4] = True
@@ -60,14 +60,14 @@ def test_keyed_is_a_bank(bias):
     """A keyed bank is a bank of equal weights, whose biases differ by V w_j, started at h_j = w_j."""
     torch.manual_seed(0)
     keyed = EntNet(5, "keyed", num_cells=3, cell_size=4, bias=bias).double()
-    bank, cells = EntNet(5, num_cells=3, cell_size=4).double(), keyed.cells
+    core, cells = EntNet(5, num_cells=3, cell_size=4).double(), keyed.cells
     with torch.no_grad():
-        bank.cells.from_input.copy_(cells.from_input.expand(3, -1, -1))
-        bank.cells.from_hidden.copy_(cells.from_hidden.expand(3, -1, -1))
-        bank.cells.bias.copy_(cells.keys @ cells.from_key.t() + (cells.bias if bias else 0))
+        core.cells.from_input.copy_(cells.from_input.expand(3, -1, -1))
+        core.cells.from_hidden.copy_(cells.from_hidden.expand(3, -1, -1))
+        core.cells.bias.copy_(cells.keys @ cells.from_key.t() + (cells.bias if bias else 0))
     inputs, state = torch.randn(7, 2, 5, dtype=torch.float64), keyed.initial_state(2)
     assert torch.equal(state[0], cells.keys.expand(2, -1, -1))
-    torch.testing.assert_close(keyed(inputs), bank(inputs, state), rtol=0, atol=1e-12)
+    torch.testing.assert_close(keyed(inputs), core(inputs, state), rtol=0, atol=1e-12)
 
 
 def test_equal_cells_stay_equal():
@@ -79,3 +79,13 @@ def test_equal_cells_stay_equal():
     outputs, (h, _) = core(torch.randn(6, 2, 5))
     torch.testing.assert_close(h[:, 0], h[:, 1])
     torch.testing.assert_close(outputs[-1], 2 * h[:, 0])
+
+
+@pytest.mark.parametrize("mode", ["bank", "keyed"])
+def test_a_restart_at_the_first_step_is_a_state(mode, monkeypatch):
+    """Rows that begin anew at the first step alone need no loop over time: they begin in another state."""
+    core, inputs, first = EntNet(5, mode, 3, 4), torch.randn(7, 2, 5), torch.zeros(7, 2, dtype=torch.bool)
+    first[0] = True
+    monkeypatch.delattr(bank, "loop")
+    state = tuple(torch.randn(2, 3, 4) for _ in range(2))
+    torch.testing.assert_close(core(inputs, state, first), core(inputs))

@@ -162,7 +162,7 @@ def test_compiled_step(options):
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("options", MODES.values(), ids=MODES)
 def test_autocast(options, restarts):
-    """Under autocast to bfloat16 the state stays float32, and the outputs are near those of float32."""
+    """Under autocast to bfloat16 the state stays float32, so do an LSTM's outputs, and all outputs are near those of float32."""
     torch.manual_seed(0)
     core, inputs, first = SMALL(5, **options), torch.randn(6, 3, 5), torch.zeros(6, 3, dtype=torch.bool)
     first[2, 1] = restarts
@@ -173,6 +173,7 @@ def test_autocast(options, restarts):
     outputs.sum().backward()
     for each in (state, stepped):
         assert all(part.dtype == torch.float32 for part in (each if isinstance(each, tuple) else (each,)))
+    assert outputs.dtype == torch.float32 or core.mode == "henaff"
     torch.testing.assert_close(outputs.float(), wanted, rtol=0.1, atol=0.1)
 
 
