@@ -7,10 +7,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from seqtoolkit.cli import pipelines, plugins
+from seqtoolkit.cli import new, pipelines, plugins
 from seqtoolkit.host import resource
 from seqtoolkit.host.problem import ConfigError
 from seqtoolkit.host.registry import PartError
+from seqtoolkit.scaffold.distribution import ScaffoldError
 
 BAD = "from seqtoolkit.host.hooks import hookimpl\n@hookimpl\ndef coers(): return {}"
 TASK = """
@@ -38,6 +39,7 @@ def installed(shelf, fakes, monkeypatch):
     here = shelf.discover()
     both = type(fakes)((*fakes.plugins, *here.plugins), here.manager)
     monkeypatch.setattr(plugins, "discover", lambda: both)
+    monkeypatch.setattr(new, "discover", lambda: both)
     monkeypatch.setattr(resource, "discover", lambda: both)
 
 
@@ -141,7 +143,10 @@ def run(*arguments, after=""):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", [["plugins"], ["plugins", "--json"], ["pipelines"], ["--help"]])
+LISTINGS = [["plugins"], ["plugins", "--json"], ["plugins", "new", "--help"], ["pipelines"], ["--help"]]
+
+
+@pytest.mark.parametrize("command", LISTINGS)
 def test_listing_imports_nothing_heavy(command):
     """What is installed can be listed without importing torch or mlflow."""
     done = run(*command, after="print({'torch', 'mlflow', 'numpy', 'lark'} & {*sys.modules})")
@@ -149,13 +154,65 @@ def test_listing_imports_nothing_heavy(command):
     assert done.stdout.rstrip().endswith("set()")
 
 
-def test_mistake_is_a_line_on_stderr_and_exit_code_2():
+def test_new_plugin_says_what_to_do_next(installed, tmp_path, monkeypatch):
+    """A new distribution is written here or into a folder, and three commands follow, as a shell takes them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two words").mkdir()
+    for options, place, quoted in (
+        ((), "mine", "./mine"),
+        (("--into", "two words"), "two words/mine", "'./two words/mine'"),
+        (("--into", f"{tmp_path}/two words/"), f"{tmp_path}/two words/its", f"'{tmp_path}/two words/its'"),
+    ):
+        name = place.rpartition("/")[2]
+        first, *rest = said(plugins.app, "new", "core", name, *options).splitlines()
+        assert first.startswith(f"{place}: ")
+        assert "9 files" in first
+        assert rest == [
+            f"  pip install -e '{quoted.strip(chr(39))}[test]'",
+            f"  pytest {quoted}",
+            f"  seqtoolkit run {name}",
+        ]
+        assert (tmp_path / place / "pyproject.toml").is_file()
+
+
+def test_new_plugin_takes_no_name_that_is_taken(installed, tmp_path):
+    """The parts and pipelines that are installed, clashing ones included, keep their names."""
+    for kind, name, told in (
+        ("core", "memory", "core 'memory' is brought by fake-parts 1.0 already"),
+        ("task", "numbers", "source 'numbers' is brought by fake-parts 1.0 already"),
+        ("core", "adding", "pipeline 'adding' is shipped by task already"),
+    ):
+        with pytest.raises(ScaffoldError, match=f"^NAME: {told}; choose another name$"):
+            said(plugins.app, "new", kind, name, "--into", str(tmp_path))
+
+
+MISTAKES = [
+    ["plugins", "show", "no_such_part"],
+    ["plugins", "new", "cor", "x"],
+    ["pipelines", "copy", "no_such_pipeline"],
+]
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_mistake_is_a_line_on_stderr_and_exit_code_2(command):
     """A user's mistake is one line on stderr, without a traceback."""
-    for command in (["plugins", "show", "no_such_part"], ["pipelines", "copy", "no_such_pipeline"]):
-        done = run(*command)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("seqtoolkit: no ")
-        assert done.stderr.count("\n") == 1
+    done = run(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(("seqtoolkit: no ", "seqtoolkit: KIND: "))
+    assert done.stderr.count("\n") == 1
+
+
+def test_new_plugin_imports_nothing_heavy(tmp_path):
+    """A new distribution is written without importing torch or mlflow."""
+    done = run(
+        "plugins", "new", "core", "mine", "--into", str(tmp_path), after="print({'torch', 'mlflow'} & {*sys.modules})"
+    )
+    assert done.stdout.splitlines()[1:] == [
+        f"  pip install -e '{tmp_path}/mine[test]'",
+        f"  pytest {tmp_path}/mine",
+        "  seqtoolkit run mine",
+        "set()",
+    ]
 
 
 def test_every_installed_part_can_be_shown():

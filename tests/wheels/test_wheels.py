@@ -1,62 +1,17 @@
 """The wheels: what they hold, and that they work where there is no checkout."""
 
 import json
-import os
-import subprocess
-import sys
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 PACKAGES = {"seqtoolkit": ROOT / "seqtoolkit", **{f"seqtoolkit_{p.name}": p / f"seqtoolkit_{p.name}" for p in PLUGINS}}
 TINY = ["run.steps=4", "run.checkpoint_every=2", "evaluate.examples=32", "evaluate.test_examples=32", "batch.size=8"]
 
 pytestmark = [pytest.mark.wheels, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory):
-    """Every wheel, by the name of its package."""
-    folder = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
-    subprocess.run([*command, ROOT, *PLUGINS], check=True, cwd=folder, timeout=300)
-    return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
-
-
-class Installed:
-    """The wheels in an environment of their own, and a working directory outside of the checkout."""
-
-    def __init__(self, home: Path, wheels: list[Path]) -> None:
-        self.home, self.work = home / "venv", home / "work"
-        self.work.mkdir()
-        venv.create(self.home, with_pip=True)
-        self.environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        self.environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        # The wheels' own ranges say what is installed; the pins only say which version of it.
-        install = ["install", "-q", "--no-compile", "-c", ROOT / "requirements.txt", *wheels]
-        self("python", "-m", "pip", *install)
-
-    def __call__(self, *command: str | Path) -> str:
-        """What a command of the environment prints."""
-        done = subprocess.run(
-            [self.home / "bin" / command[0], *command[1:]],
-            cwd=self.work,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=800,
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def python(self, program: str) -> object:
-        """What a program prints, as JSON."""
-        return json.loads(self("python", "-c", f"import json; {program}"))
 
 
 def test_wheels_hold_what_they_need(wheels):
@@ -73,9 +28,8 @@ def test_wheels_hold_what_they_need(wheels):
         assert not any(path.is_symlink() for path in files)
 
 
-def test_wheels_run_alone(wheels, tmp_path):
+def test_wheels_run_alone(wheels, installed):
     """Without the checkout, the installed wheels list, copy, check, run and resume their pipelines, by name."""
-    installed = Installed(tmp_path, list(wheels.values()))
     installed("python", "-m", "pip", "check")
     version = next(iter(wheels["seqtoolkit"].name.split("-")[1:]))
     assert version in installed("seqtoolkit", "--version")
