@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqtoolkit_dnc.reference import EPSILON, Affine, Cell, Settings, State
+from seqtoolkit_dnc.reference import EPSILON, Affine, Cell, Settings, State, ranks
 
 ROOT = EPSILON**0.5
 
@@ -18,16 +18,15 @@ class Plan(NamedTuple):
 
     interface: Affine
     """turned: its weight is [in out]"""
-    lower: Tensor
-    """[N N], bool: j < i"""
+    rank: Tensor
+    """what puts the slots of equal usage in order, [N]"""
     epsilon: Tensor
 
     @classmethod
     def of(cls, interface: Affine, slots: int) -> Plan:
         """For a memory of `slots`."""
         weight = interface.weight
-        lower = torch.ones(slots, slots, dtype=torch.bool, device=weight.device).tril(-1)
-        return cls(Affine(weight.t(), interface.bias), lower, weight.new_full((), EPSILON))
+        return cls(Affine(weight.t(), interface.bias), ranks(weight, slots), weight.new_full((), EPSILON))
 
 
 class Lookup(NamedTuple):
@@ -130,11 +129,11 @@ def look_up(plan: Plan, memory: Tensor, norms: Tensor, sharp: Tensor, key_norms:
 
 
 def allocate(plan: Plan, usage: Tensor) -> Allocation:
-    """The reference's allocation without its sort: slot j is before slot i if it is freer, or as free and j < i."""
+    """The reference's allocation without its sort: of each slot, those before it are those ahead of it in order."""
     usage = EPSILON + (1 - EPSILON) * usage
     free = 1 - usage
-    mine, other = free.unsqueeze(2), free.unsqueeze(1)
-    before = torch.where(plan.lower, other >= mine, other > mine).to(usage.dtype)
+    order = free - plan.rank
+    before = (order.unsqueeze(1) > order.unsqueeze(2)).to(usage.dtype)
     share = torch.bmm(before, torch.log(usage).unsqueeze(2)).squeeze(2).exp()
     return Allocation(free * share, usage, share, before)
 

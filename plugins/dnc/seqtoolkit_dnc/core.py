@@ -104,6 +104,10 @@ class DNC(Core):
     def unroll(self, inputs: Tensor, state: State, first: Tensor | None = None) -> tuple[Tensor, State]:
         """All steps: inputs [T B D] to outputs [T B H] and the last state; differentiable once."""
         self._check(inputs, state, "[T B")
+        if not len(inputs):
+            raise ValueError(f"inputs: wanted [T B {self.input_size}] of at least one step, got {list(inputs.shape)}")
+        if first is not None and first.shape != inputs.shape[:2]:
+            raise ValueError(f"first: wanted {list(inputs.shape[:2])}, got {list(first.shape)}")
         with torch.autocast(inputs.device.type, enabled=False):
             return unroll.unroll(self.parameters_of(), self.settings, inputs.to(self.output.weight.dtype), state, first)
 

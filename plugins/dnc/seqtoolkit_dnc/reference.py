@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPSILON = 1e-6
+RANK = 16
 
 
 class Settings(NamedTuple):
@@ -174,13 +175,23 @@ def use(settings: Settings, free_gates: Tensor, state: State) -> Tensor:
     return (state.usage + together - state.usage * together) * retention
 
 
+def ranks(like: Tensor, slots: int) -> Tensor:
+    """What a slot's place costs it in the order of allocation, [N]: more than rounding, less than a use.
+
+    Slots of equal usage are taken by their place. In a memory that was empty all but a few slots are equal, and remain
+    so up to rounding: without this, rounding would say which one is written.
+    """
+    return torch.arange(slots, dtype=like.dtype, device=like.device) * (RANK * torch.finfo(like.dtype).eps)
+
+
 def allocate(usage: Tensor) -> Tensor:
     """a_t[phi_j] = (1 - u_t[phi_j]) prod_{i<j} u_t[phi_i], phi the slots by increasing usage, ties by index."""
-    nonusage = 1 - (EPSILON + (1 - EPSILON) * usage)
-    ordered, phi = torch.sort(nonusage, dim=1, descending=True, stable=True)
-    through = torch.cumprod(1 - ordered, 1)
+    usage = EPSILON + (1 - EPSILON) * usage
+    phi = torch.sort(1 - usage - ranks(usage, usage.shape[1]), dim=1, descending=True, stable=True).indices
+    ordered = usage.gather(1, phi)
+    through = torch.cumprod(ordered, 1)
     before = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], 1)
-    return torch.empty_like(usage).scatter(1, phi, ordered * before)
+    return torch.empty_like(usage).scatter(1, phi, (1 - ordered) * before)
 
 
 def weigh_write(memory: Tensor, usage: Tensor, interface: Interface) -> Tensor:
