@@ -34,10 +34,10 @@ def call(folder, *command, code=0):
 
 @each_form
 def test_tests_pass_at_once(form, tmp_path):
-    """The tests of a new distribution pass before it is installed, but for the one that needs that; all laws are among them."""
+    """The tests of a new distribution pass before it is installed, but for those that need that and say so."""
     target = write(form, f"my_{form}", tmp_path, discover())
     said = call(target, "pytest", "-q", "-rs", "-p", "no:cacheprovider")
-    assert re.search(r"^\d+ passed, 1 skipped in", said, re.MULTILINE), said
+    assert re.search(r"^\d+ passed, \d+ skipped in", said, re.MULTILINE), said
     assert "not installed: pip install -e '.[test]'" in said
 
 
