@@ -86,12 +86,12 @@ def check(core: DNC, equations: DNC) -> None:
 def theirs() -> nn.Module | None:
     """The other DNC, of the same sizes, clipped alike."""
     try:
-        from dnc.dnc import DNC as Other
+        from dnc import dnc
     except ImportError as error:
         print(f"dnc 1.1.0 is left out ({error}): pip install --no-deps --target FOLDER dnc==1.1.0; PYTHONPATH=FOLDER")
         return None
     sizes = {"nr_cells": SLOTS, "cell_size": WORD, "read_heads": READS}
-    return Other(FEATURES, HIDDEN, num_layers=1, num_hidden_layers=1, batch_first=False, clip=20, **sizes)
+    return dnc.DNC(FEATURES, HIDDEN, num_layers=1, num_hidden_layers=1, batch_first=False, clip=20, **sizes)
 
 
 def main() -> None:
@@ -114,7 +114,9 @@ def main() -> None:
     }
     if (other := theirs()) is not None:
         runs["dnc 1.1.0"] = lambda: other(inputs)[0]
-    print(f"{SLOTS} slots x {WORD}, {READS} read heads, hidden {HIDDEN}, T {STEPS}, B {ROWS}, {options.threads} threads")
+    print(
+        f"{SLOTS} slots x {WORD}, {READS} read heads, hidden {HIDDEN}, T {STEPS}, B {ROWS}, {options.threads} threads"
+    )
     times = seconds(list(runs.values()), options.repeats)
     for (name, run), time in zip(runs.items(), times, strict=True):
         forward, backward = operations(run)

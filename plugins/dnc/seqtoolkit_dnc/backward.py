@@ -24,9 +24,7 @@ class Moment(NamedTuple):
 class Backward:
     """The backward pass over one sequence."""
 
-    def __init__(
-        self, settings: Settings, affines: tuple[Affine, ...], inputs: Tensor, moments: list[Moment]
-    ) -> None:
+    def __init__(self, settings: Settings, affines: tuple[Affine, ...], inputs: Tensor, moments: list[Moment]) -> None:
         self.settings, self.inputs, self.moments = settings, inputs, moments
         *self.layers, self.interface = affines
         self.recurrent = [layer.weight[:, inputs.shape[2] :].contiguous() for layer in self.layers]
@@ -59,25 +57,22 @@ class Backward:
 
     def _control(self, time: int, grad: Tensor, cells: tuple[Cell, ...]) -> tuple[Tensor, tuple[Cell, ...]]:
         """The controller's step: from the gradients of all h and of the cells to those of r and of the cells before."""
-        lstm, vectors, above, before = self.settings.lstm, None, None, []
-        parts = grad.chunk(len(self.layers), 1)
         word = self.settings.num_reads * self.settings.word_size
+        size = grad.shape[1] // len(self.layers)
+        vectors, above = grad.new_zeros(len(grad), word), grad.new_zeros(())
+        before: list[Cell] = []
         for number in range(len(self.layers) - 1, -1, -1):
-            hidden, cell = parts[number], None
-            if above is not None:
-                hidden = hidden + above
-            if lstm:
+            hidden, cell = grad[:, size * number : size * (number + 1)] + above, None
+            if self.settings.lstm:
                 hidden, cell = hidden + cells[number].hidden, cells[number].cell
             read, cell = controller.recede(
                 self.slopes[number], time, self.recurrent[number], hidden, cell, self.grad_drives[number][time]
             )
-            sizes = [word, *[hidden.shape[1]] * ((read.shape[1] - word) // hidden.shape[1])]
-            of_read, *rest = read.split(sizes, 1)
-            vectors = of_read if vectors is None else vectors + of_read
+            vectors = vectors + read[:, :word]
             if cell is not None:
-                before.append(Cell(rest.pop(0), cell))
-            above = rest[0] if rest else None
-        return vectors.unflatten(1, (self.settings.num_reads, -1)), tuple(reversed(before))
+                before.insert(0, Cell(read[:, word : word + size], cell))
+            above = read[:, -size:]
+        return vectors.unflatten(1, (self.settings.num_reads, -1)), tuple(before)
 
     def inputs_gradient(self) -> Tensor:
         """Of the inputs, [T B D]."""

@@ -97,7 +97,11 @@ def slopes(settings: Settings, layers: list[Layer]) -> Slope:
         return Slope((1 - hidden * hidden) * free, none, none, none, None)
     candidate, gates, previous, cell, squashed = map(torch.stack, zip(*(layer.inside for layer in layers), strict=True))
     entered, forgot, out = gates.chunk(3, -1)
-    driven = (1 - candidate * candidate) * entered, candidate * entered * (1 - entered), previous * forgot * (1 - forgot)
+    driven = (
+        (1 - candidate * candidate) * entered,
+        candidate * entered * (1 - entered),
+        previous * forgot * (1 - forgot),
+    )
     over = None if bound is None else cell.abs() > bound
     return Slope(
         drive=torch.stack(driven, 2),

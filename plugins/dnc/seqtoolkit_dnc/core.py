@@ -77,23 +77,19 @@ class DNC(Core):
     def reset_parameters(self) -> None:
         """Draw the weights from a normal of std 1/sqrt(fan in) cut at two std; biases 0, an LSTM's forget gates' 1."""
         for module in (*self.controller, self.interface, self.output):
-            std = 1 / math.sqrt(module.in_features)
-            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-            nn.init.zeros_(module.bias)
+            weight, bias = _affine(module)
+            std = 1 / math.sqrt(weight.shape[1])
+            nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+            nn.init.zeros_(bias)
         if self.settings.lstm:
             for layer in self.controller:
-                layer.bias[2 * self.hidden_size : 3 * self.hidden_size] = 1
+                _affine(layer).bias[2 * self.hidden_size : 3 * self.hidden_size] = 1
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros: an empty memory, of which nothing is in use."""
         weight = self.interface.weight
-        return State(
-            *(weight.new_zeros(batch_size, *shape) for shape in self._shapes()[:7]),
-            controller=tuple(
-                Cell(*(weight.new_zeros(batch_size, self.hidden_size) for _ in Cell._fields))
-                for _ in (self.controller if self.settings.lstm else ())
-            ),
-        )
+        zeros = [weight.new_zeros(batch_size, *shape) for shape in self._shapes()]
+        return State._make([*zeros[:7], tuple(map(Cell, zeros[7::2], zeros[8::2]))])
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """One step: inputs [B D] and a state to outputs [B H] and the next state."""
@@ -113,11 +109,8 @@ class DNC(Core):
 
     def parameters_of(self) -> Parameters:
         """The parameters in the reference's form."""
-        return Parameters(
-            tuple(Affine(layer.weight, layer.bias) for layer in self.controller),
-            Affine(self.interface.weight, self.interface.bias),
-            Affine(self.output.weight, self.output.bias),
-        )
+        layers = tuple(map(_affine, self.controller))
+        return Parameters(layers, _affine(self.interface), _affine(self.output))
 
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shape of a row of each tensor of a state."""
@@ -135,6 +128,11 @@ class DNC(Core):
         wanted = tuple((inputs.shape[axes - 1], *shape) for shape in self._shapes())
         if got != wanted:
             raise ValueError(f"state: wanted tensors of the shapes {list(wanted)}, got {list(got)}")
+
+
+def _affine(module: nn.Module) -> Affine:
+    weight, bias = module.parameters()
+    return Affine(weight, bias)
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPSILON = 1e-6
+"""Keeps norms, cosines and usage away from zero, as published."""
 RANK = 16
+"""How much freer, in units of rounding, a slot must be than one before it to be taken first."""
 
 
 class Settings(NamedTuple):

@@ -23,7 +23,10 @@ from seqtoolkit_dnc.reference import Affine, Cell, Parameters, Settings, State, 
 def step(parameters: Parameters, settings: Settings, inputs: Tensor, state: State) -> tuple[Tensor, State]:
     """One step: inputs [B D] to outputs [B H] and the next state."""
     plan = Plan.of(parameters.interface, state.usage.shape[1])
-    weights, drives = controller.turn(parameters.controller, inputs.shape[1]), controller.drive(parameters.controller, inputs)
+    weights, drives = (
+        controller.turn(parameters.controller, inputs.shape[1]),
+        controller.drive(parameters.controller, inputs),
+    )
     features, cells, _ = controller.control(weights, settings, drives, state)
     after, _ = access(plan, settings, features, cells, state, norm(state.memory).mT)
     return put_out(parameters, settings, torch.cat([features, after.read_vectors.flatten(1)], 1)), after
@@ -50,7 +53,7 @@ def flatten(state: State) -> list[Tensor]:
 
 def gather(tensors: list[Tensor]) -> State:
     """The state of the tensors."""
-    return State(*tensors[:7], controller=tuple(map(Cell, tensors[7::2], tensors[8::2])))
+    return State._make([*tensors[:7], tuple(map(Cell, tensors[7::2], tensors[8::2]))])
 
 
 class Restarts:

@@ -110,9 +110,15 @@ def test_missing(name):
         (lambda arrays: arrays.update({"b/lstm/b_gates": arrays.pop("lstm/b_gates")}), "one core, got several scopes"),
         (lambda arrays: arrays.update({"lstm/w_gates": arrays["lstm/w_gates"].T}), "lstm/w_gates: wanted the shape"),
         (lambda arrays: arrays.update({"lstm/b_gates": np.zeros(23)}), "wanted the shape"),
-        (lambda arrays: arrays.update({"output_linear/w": np.zeros((11, 7))}), r"output_linear/w: .*\(12, 7\), got \(11"),
+        (
+            lambda arrays: arrays.update({"output_linear/w": np.zeros((11, 7))}),
+            r"output_linear/w: .*\(12, 7\), got \(11",
+        ),
         (lambda arrays: arrays.update({"memory_access/write_vectors/b": np.zeros(2)}), "wanted the shape"),
-        (lambda arrays: arrays.update({"memory_access/write_strengths/b": np.zeros(9)}), "write_vectors/b .* too small"),
+        (
+            lambda arrays: arrays.update({"memory_access/write_strengths/b": np.zeros(9)}),
+            "write_vectors/b .* too small",
+        ),
         (lambda arrays: arrays.update({"output_linear/b": np.zeros(0)}), "wanted an array of floats, got float64 of"),
         (lambda arrays: arrays.update({"output_linear/b": np.zeros(7, int)}), "wanted an array of floats, got int64"),
         (lambda arrays: arrays.update({"output_linear/b": np.array([object()])}), "wanted an array of floats, got obj"),

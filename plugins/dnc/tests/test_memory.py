@@ -13,9 +13,9 @@ from seqtoolkit_dnc.reference import Affine
 
 ROUNDING = 1e-12
 
-usages = st.lists(
-    st.sampled_from([0.0, 1.0, 0.5, 0.25, 1e-9, 1 - 1e-9]) | st.floats(0, 1), min_size=1, max_size=9
-).map(lambda values: torch.tensor([values], dtype=torch.float64))
+usages = st.lists(st.sampled_from([0.0, 1.0, 0.5, 0.25, 1e-9, 1 - 1e-9]) | st.floats(0, 1), min_size=1, max_size=9).map(
+    lambda values: torch.tensor([values], dtype=torch.float64)
+)
 
 
 def fast_allocation(usage):
