@@ -1,4 +1,4 @@
-"""What restarts cost: extra steps of one call against a loop of steps, forward and backward."""
+"""What a core costs beside PyTorch's own module, and with restarts beside a loop of PyTorch's cell; forward and backward."""
 
 from __future__ import annotations
 
@@ -7,52 +7,92 @@ from statistics import median
 from time import process_time
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from seqtoolkit.sdk import Core
-from seqtoolkit_lstm import LSTM
+from seqtoolkit_lstm import GRU, LSTM
 
-REPEATS = 7
-SETTINGS = {"H 64": (64, 1, 30, 32), "H 256": (256, 1, 40, 64), "H 256, 2 layers": (256, 2, 40, 64)}
-"""hidden_size, num_layers, T, B"""
+REPEATS = 31
+SIZES = {
+    "H 32, T 100, B 16": (32, 1, 100, 16),
+    "H 64, T 30, B 32": (64, 1, 30, 32),
+    "H 64, T 30, B 32, 2 layers": (64, 2, 30, 32),
+    "H 128, T 20, B 16": (128, 1, 20, 16),
+    "H 256, T 40, B 64": (256, 1, 40, 64),
+    "H 256, T 40, B 64, 2 layers": (256, 2, 40, 64),
+}
+"""hidden_size, num_layers, T, B; 64 inputs"""
+KINDS = {"lstm": (LSTM, nn.LSTM, nn.LSTMCell), "gru": (GRU, nn.GRU, nn.GRUCell)}
 
 Run = Callable[[], Tensor]
 
 
-def seconds(runs: list[Run]) -> list[float]:
-    """Process time of forward and backward, each run in turn: medians of repeats, warm."""
-    times: list[list[float]] = [[] for _ in runs]
-    for repeat in range(REPEATS + 1):
-        for run, kept in zip(runs, times, strict=True):
+def milliseconds(runs: dict[str, Run]) -> dict[str, float]:
+    """Process time of forward and backward, the runs in turn: medians of repeats, warm."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(REPEATS + 2):
+        for name, run in runs.items():
             begun = process_time()
             run().sum().backward()
-            if repeat:
-                kept.append(process_time() - begun)
-    return [median(kept) for kept in times]
+            if repeat > 1:
+                times[name].append(1e3 * (process_time() - begun))
+    return {name: median(kept) for name, kept in times.items()}
 
 
-def measure(name: str, hidden_size: int, num_layers: int, steps: int, rows: int) -> None:
-    """Check that both give the same, then say what each takes."""
-    core, inputs = LSTM(64, hidden_size, num_layers), torch.randn(steps, rows, 64)
-    state = core.initial_state(rows)
-    one = torch.zeros(steps, rows, dtype=torch.bool)
-    one[torch.randint(1, steps // 2, (rows,)), torch.arange(rows)] = True
-    patterns = {"none": None, "one a row": one, "a tenth": torch.rand(steps, rows) < 0.1, "every step": one | True}
-    print(f"{name}, T {steps}, B {rows}")
+def looped(cells: list[nn.Module], inputs: Tensor, first: Tensor) -> Tensor:
+    """A loop of cells, the state masked where a row begins anew."""
+    parts = 2 if isinstance(cells[0], nn.LSTMCell) else 1
+    zeros = inputs.new_zeros(inputs.shape[1], cells[0].hidden_size)
+    states, keep, outputs = [(zeros,) * parts for _ in cells], (~first)[..., None].to(inputs), []
+    for time, now in enumerate(inputs):
+        for layer, cell in enumerate(cells):
+            kept = tuple(part * keep[time] for part in states[layer])
+            following = cell(now, kept if parts == 2 else kept[0])
+            states[layer] = following if parts == 2 else (following,)
+            now = states[layer][0]  # noqa: PLW2901 - what the next layer reads
+        outputs.append(now)
+    return torch.stack(outputs)
+
+
+def measure(kind: str, name: str) -> None:
+    """Check that all ways give the same, then say what each takes."""
+    hidden_size, num_layers, steps, rows = SIZES[name]
+    core_class, module_class, cell_class = KINDS[kind]
+    core, module = core_class(64, hidden_size, num_layers), module_class(64, hidden_size, num_layers)
+    module.load_state_dict(core.weights.state_dict())
+    cells = [cell_class(hidden_size if layer else 64, hidden_size) for layer in range(num_layers)]
+    for cell, weights in zip(cells, core.weights.all_weights, strict=True):
+        cell.load_state_dict(dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True)))
+    inputs = torch.randn(steps, rows, 64)
+    none = torch.zeros(steps, rows, dtype=torch.bool)
+    start, one = none.clone(), none.clone()
+    start[0] = True
+    one[torch.randint(1, steps, (rows,)), torch.arange(rows)] = True
+    patterns = {"all false": none, "step 0": start, "one a row": one, "a tenth": torch.rand(steps, rows) < 0.1}
+    runs: dict[str, Run] = {"bare": lambda: module(inputs)[0], "no first": lambda: core(inputs)[0]}
     for label, first in patterns.items():
-        stepping: Run = lambda first=first: Core.unroll(core, inputs, state, first)[0]  # noqa: E731
-        unrolling: Run = lambda first=first: core.unroll(inputs, state, first)[0]  # noqa: E731
-        torch.testing.assert_close(unrolling(), stepping(), rtol=1e-4, atol=1e-5)
-        slow, fast = seconds([stepping, unrolling])
-        print(f"    {label:10}  {1e3 * slow:6.1f} -> {1e3 * fast:6.1f} ms, {slow / fast:.2f}x")
+        runs[label] = lambda first=first: core(inputs, None, first)[0]
+        if first[1:].any():
+            runs[f"{label}, loop"] = lambda first=first: looped(cells, inputs, first)
+            torch.testing.assert_close(runs[label](), runs[f"{label}, loop"](), rtol=1e-4, atol=1e-5)
+        else:
+            torch.testing.assert_close(runs[label](), runs["bare"]())
+    took = milliseconds(runs)
+    print(f"{kind}, {name}: bare module {took['bare']:.1f} ms")
+    for label in ("no first", "all false", "step 0"):
+        print(f"    {label:10} {took[label]:7.1f} ms, {took[label] / took['bare']:.2f} of the bare module")
+    for label in ("one a row", "a tenth"):
+        loop = took[f"{label}, loop"]
+        print(f"    {label:10} {took[label]:7.1f} ms, a loop of cells {loop:.1f} ms, {loop / took[label]:.2f}x")
 
 
 def main() -> None:
-    """Every setting, on one thread."""
+    """Every size, on one thread."""
     torch.set_num_threads(1)
-    print("restarts: a loop of steps -> this core, forward and backward, one thread, float32")
-    for name, sizes in SETTINGS.items():
-        measure(name, *sizes)
+    torch.manual_seed(0)
+    print("forward and backward, one thread, float32, medians of process time")
+    for kind in KINDS:
+        for name in SIZES:
+            measure(kind, name)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from seqtoolkit.sdk import State
 from seqtoolkit_lstm import reference
-from seqtoolkit_lstm.layered import RUN, Layered, Parts, Weights
+from seqtoolkit_lstm.layered import Layered, Parts, Weights
 from seqtoolkit_lstm.restart import obedient_gru, obedient_lstm
 
 
@@ -31,6 +32,8 @@ class LSTM(Layered):
     """
 
     names = ("h", "c")
+    recurrence = staticmethod(torch.lstm)
+    obedient = staticmethod(obedient_lstm)
 
     def __init__(
         self,
@@ -61,15 +64,9 @@ class LSTM(Layered):
         """The module that holds the parameters."""
         return self.lstm
 
-    def _step(self, inputs: Tensor, parts: Parts, weights: list[Tensor]) -> Parts:
-        return list(reference.lstm(inputs, *parts, weights))
-
-    def _run(self, inputs: Tensor, parts: Parts, weights: list[Tensor]) -> tuple[Tensor, Parts]:
-        outputs, *ends = torch.lstm(inputs, parts, weights, num_layers=len(weights) // 4, **RUN)
-        return outputs, ends
-
-    def _obedient(self, weights: list[Tensor]) -> list[Tensor]:
-        return obedient_lstm(weights)
+    def _step(self, inputs: Tensor, parts: Parts, weights: Sequence[Tensor]) -> Parts:
+        hidden, cell = parts
+        return list(reference.lstm(inputs, hidden, cell, weights))
 
 
 class GRU(Layered):
@@ -89,6 +86,8 @@ class GRU(Layered):
     """
 
     names = ("h",)
+    recurrence = staticmethod(torch.gru)
+    obedient = staticmethod(obedient_gru)
 
     def __init__(
         self,
@@ -113,15 +112,8 @@ class GRU(Layered):
         """The module that holds the parameters."""
         return self.gru
 
-    def _step(self, inputs: Tensor, parts: Parts, weights: list[Tensor]) -> Parts:
-        return [reference.gru(inputs, *parts, weights)]
-
-    def _run(self, inputs: Tensor, parts: Parts, weights: list[Tensor]) -> tuple[Tensor, Parts]:
-        outputs, end = torch.gru(inputs, parts[0], weights, num_layers=len(weights) // 4, **RUN)
-        return outputs, [end]
-
-    def _obedient(self, weights: list[Tensor]) -> list[Tensor]:
-        return obedient_gru(weights)
+    def _step(self, inputs: Tensor, parts: Parts, weights: Sequence[Tensor]) -> Parts:
+        return [reference.gru(inputs, parts[0], weights)]
 
     def _parts(self, state: State) -> Parts:
         return [state]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,13 @@ from seqtoolkit_lstm.restart import Plan
 Parts = list[Tensor]
 """A state as a list: h and c, or h alone."""
 
-RUN: dict[str, Any] = {"has_biases": True, "dropout": 0.0, "train": True, "bidirectional": False, "batch_first": False}
+PLAIN: dict[str, Any] = {
+    "has_biases": True,
+    "dropout": 0.0,
+    "train": True,
+    "bidirectional": False,
+    "batch_first": False,
+}
 """What torch.lstm and torch.gru want to be told besides; `train` tells cuDNN to keep what a backward pass needs."""
 
 
@@ -46,6 +53,10 @@ class Layered(Core):
 
     names: tuple[str, ...]
     """Of the tensors of a state, each [B num_layers H]."""
+    recurrence: Callable[..., tuple[Tensor, ...]]
+    """torch.lstm or torch.gru."""
+    obedient: Callable[[Sequence[Tensor]], list[Tensor]]
+    """Gives a layer's weights the columns that a plan's signal speaks to."""
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int, *, skip_connections: bool, concatenate_outputs: bool
@@ -68,22 +79,20 @@ class Layered(Core):
         """The module that holds the parameters."""
 
     @abstractmethod
-    def _step(self, inputs: Tensor, parts: Parts, weights: list[Tensor]) -> Parts:
+    def _step(self, inputs: Tensor, parts: Parts, weights: Sequence[Tensor]) -> Parts:
         """One step of one layer: inputs [B D], a state of parts [B H]."""
-
-    @abstractmethod
-    def _run(self, inputs: Tensor, parts: Parts, weights: list[Tensor]) -> tuple[Tensor, Parts]:
-        """All steps of as many layers as there are weights for: inputs [T B D], a state of parts [layers B H]."""
-
-    @abstractmethod
-    def _obedient(self, weights: list[Tensor]) -> list[Tensor]:
-        """A layer's weights with the columns that a plan's signal speaks to."""
 
     def _parts(self, state: State) -> Parts:
         return list(state)
 
     def _state(self, parts: Parts) -> State:
         return tuple(parts)
+
+    def _run(self, inputs: Tensor, parts: Parts, weights: Sequence[Tensor]) -> tuple[Tensor, Parts]:
+        """All steps of as many layers as there are weights for: inputs [T B D], a state of parts [layers B H]."""
+        layers = len(weights) // 4
+        outputs, *ends = self.recurrence(inputs, self._state(parts), weights, num_layers=layers, **PLAIN)
+        return outputs, ends
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros."""
@@ -103,6 +112,8 @@ class Layered(Core):
     def unroll(self, inputs: Tensor, state: State, first: Tensor | None = None) -> tuple[Tensor, State]:
         """All steps in one call, or in one a layer where the layers' outputs are wanted or a row begins anew later on."""
         parts = self._check(inputs, state, "[T B {}]")
+        if first is not None and (first.shape != inputs.shape[:2] or first.dtype != torch.bool):
+            raise ValueError(f"first: wanted bool {list(inputs.shape[:2])}, got {first.dtype} {list(first.shape)}")
         if first is None or not first.any():
             plan = None
         else:
@@ -113,7 +124,7 @@ class Layered(Core):
             outputs, parts = self._run(inputs, parts, [each for layer in self.weights.all_weights for each in layer])
         else:
             outputs, parts = self._unroll_layers(inputs, parts, plan)
-        if plan is not None and not outputs.sum().isfinite():  # shut gates do not stop what is not a number
+        if plan is not None and not outputs.isfinite().all():  # shut gates do not stop what is not a number
             return super().unroll(inputs, state, first)
         return outputs, self._state([part.transpose(0, 1) for part in parts])
 
@@ -127,7 +138,7 @@ class Layered(Core):
                 output, end = self._run(self._read(base, outputs), start, weights)
             else:
                 read = torch.cat([self._read(base, outputs), plan.signal], -1)
-                output, (_, *end) = self._run(read, start, self._obedient(weights))
+                output, (_, *end) = self._run(read, start, self.obedient(weights))
                 end = [plan.last(output)[None], *end]
             outputs.append(output)
             ends.append(end)
@@ -148,6 +159,8 @@ class Layered(Core):
         if inputs.dim() != len(shape.split()) or inputs.shape[-1] != self.input_size:
             raise ValueError(f"inputs: wanted {shape.format(self.input_size)}, got {list(inputs.shape)}")
         parts, wanted = self._parts(state), (inputs.shape[-2], self.num_layers, self.hidden_size)
+        if len(parts) != len(self.names) or not all(isinstance(part, Tensor) for part in parts):
+            raise ValueError(f"state: wanted {' and '.join(self.names)}, got {type(state).__name__} of {len(state)}")
         for name, part in zip(self.names, parts, strict=True):
             if part.shape != wanted:
                 raise ValueError(f"state: wanted {name} of the shape {list(wanted)}, got {list(part.shape)}")

@@ -11,6 +11,7 @@ batch with restarts anywhere is one call of the fast recurrence:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -87,7 +88,7 @@ class _Gather(torch.autograd.Function):
         return _Spread.apply(gradient, *ctx.saved_tensors, ctx.size), None
 
 
-def obedient_lstm(weights: list[Tensor]) -> list[Tensor]:
+def obedient_lstm(weights: Sequence[Tensor]) -> list[Tensor]:
     """A layer's weights with the columns that obey a plan's signal: [4H D] becomes [4H D+3]."""
     weight, *rest = weights
     size = len(weight) // 4
@@ -97,7 +98,7 @@ def obedient_lstm(weights: list[Tensor]) -> list[Tensor]:
     return [torch.cat([weight, columns], 1), *rest]
 
 
-def obedient_gru(weights: list[Tensor]) -> list[Tensor]:
+def obedient_gru(weights: Sequence[Tensor]) -> list[Tensor]:
     """A layer's weights with the columns that obey a plan's signal: [3H D] becomes [3H D+3]."""
     weight, of_hidden, input_bias, hidden_bias = weights
     gates, new = input_bias.split([2 * len(weight) // 3, len(weight) // 3])

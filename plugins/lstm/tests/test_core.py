@@ -1,135 +1,133 @@
-"""LSTM keeps the laws of cores, is nn.LSTM, and restarts rows at no cost to anyone else."""
+"""LSTM and GRU keep the laws of cores, are nn.LSTM and nn.GRU, and wire their layers as asked."""
 
 from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 import seqtoolkit_lstm
-from seqtoolkit.sdk import Core
 from seqtoolkit.testing import CORE_LAWS, check_core
-from seqtoolkit_lstm import LSTM
+from seqtoolkit_lstm import GRU, LSTM
+
+THEIRS = {LSTM: nn.LSTM, GRU: nn.GRU}
+KINDS = pytest.mark.parametrize("kind", [LSTM, GRU])
+WIRED = {"skip_connections": True, "concatenate_outputs": True}
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("law", CORE_LAWS)
-def test_laws(law, layers, dtype):
-    """Every law of cores holds, with one layer and with several."""
-    check_core(partial(LSTM, hidden_size=6, num_layers=layers), law, dtype=dtype)
+def tensors(state):
+    """The tensors of a state: h and c, or h."""
+    return [state] if isinstance(state, torch.Tensor) else list(state)
 
 
-def test_is_nn_lstm():
-    """With the weights of an nn.LSTM a core gives its outputs and its states, the batch moved to the front."""
-    theirs = nn.LSTM(5, 6, 2)
-    core = LSTM(5, 6, 2)
-    core.lstm.load_state_dict(theirs.state_dict())
-    inputs = torch.randn(7, 3, 5)
-    wanted, (hidden, cell) = theirs(inputs)
-    outputs, state = core(inputs)
-    assert torch.equal(outputs, wanted)
-    assert torch.equal(state[0], hidden.transpose(0, 1))
-    assert torch.equal(state[1], cell.transpose(0, 1))
-
-
-def run(unroll, core, inputs, state, first):
-    """Outputs, states, and all gradients of a sum of them."""
-    inputs = inputs.clone().requires_grad_()
-    state = tuple(each.clone().requires_grad_() for each in state)
-    outputs, last = unroll(inputs, state, first)
+def gradients(outputs, states, sources):
+    """Gradients of a sum in which no two outputs can stand for each other."""
     total = (outputs * torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).view_as(outputs)).sum()
-    total = total + last[0].sin().sum() + last[1].cos().sum()
-    return [outputs, *last, *torch.autograd.grad(total, [inputs, *state, *core.parameters()])]
+    return torch.autograd.grad(total + sum((each * each.cos()).sum() for each in states), sources)
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    st.integers(1, 9),
-    st.integers(1, 5),
-    st.integers(1, 3),
-    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
-    st.sampled_from([1.0, 30.0]),
-    st.integers(0, 2**31),
-)
-def test_restarts(steps, rows, layers, often, scale, seed):
-    """With restarts anywhere, outputs, states and gradients are those of stepping, however large the weights are."""
-    torch.manual_seed(seed)
-    core = LSTM(3, 4, layers).double()
-    with torch.no_grad():
-        for parameter in core.parameters():
-            parameter.mul_(scale)
-    inputs = torch.randn(steps, rows, 3, dtype=torch.float64)
-    state = (torch.randn(rows, layers, 4, dtype=torch.float64), 3 * torch.randn(rows, layers, 4, dtype=torch.float64))
-    first = torch.rand(steps, rows) < often
-    wanted = run(partial(Core.unroll, core), core, inputs, state, first)
-    for got, right in zip(run(core.unroll, core, inputs, state, first), wanted, strict=True):
-        torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
+def same(got, wanted, tolerance=1e-12):
+    """Two lists of tensors are the same to a tolerance."""
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_restart_is_exact(dtype):
-    """A row that begins anew owes its past not one bit, and a row that does not keeps its own cell through others' restarts."""
+@pytest.mark.parametrize("options", [{}, {"num_layers": 3}, {"num_layers": 2, **WIRED}], ids=str)
+@pytest.mark.parametrize("law", CORE_LAWS)
+@KINDS
+def test_laws(kind, law, options, dtype):
+    """Every law of cores holds, with one layer, with several, and with every connection."""
+    check_core(partial(kind, hidden_size=6, **options), law, dtype=dtype)
+
+
+@pytest.mark.parametrize("options", [{"hidden_size": 1}, {"num_layers": 2, "skip_connections": True, "hidden_size": 1}])
+@KINDS
+def test_laws_of_one_unit(kind, options):
+    """The laws hold for a single unit that reads a single feature."""
+    check_core(partial(kind, **options), input_size=1)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@KINDS
+def test_is_torchs(kind, layers):
+    """With the weights of nn.LSTM or nn.GRU a core gives its outputs, states and gradients, and gives the weights back."""
+    theirs = THEIRS[kind](5, 6, layers).double()
+    core = kind(5, 6, layers).double()
+    core.weights.load_state_dict(theirs.state_dict())
+    inputs = torch.randn(7, 3, 5, dtype=torch.float64, requires_grad=True)
+    start = [torch.randn(3, layers, 6, dtype=torch.float64, requires_grad=True) for _ in core.names]
+    turned = [each.transpose(0, 1).contiguous() for each in start]
+    wanted, last = theirs(inputs, turned[0] if kind is GRU else tuple(turned))
+    last = [each.transpose(0, 1) for each in tensors(last)]
+    outputs, state = core(inputs, start[0] if kind is GRU else tuple(start))
+    same([outputs, *tensors(state)], [wanted, *last], 0.0)
+    names = [name for name, _ in theirs.named_parameters()]
+    assert [name for name, _ in core.named_parameters()] == [f"{kind.__name__.lower()}.{name}" for name in names]
+    got = gradients(outputs, tensors(state), [inputs, *start, *core.parameters()])
+    same(got, gradients(wanted, last, [inputs, *start, *theirs.parameters()]))
+    THEIRS[kind](5, 6, layers).load_state_dict(core.weights.state_dict())
+
+
+@KINDS
+def test_starts_as_torchs(kind):
+    """From one seed a core's weights are those of nn.LSTM or nn.GRU; the wider ones of skips lie within the same bound."""
     torch.manual_seed(0)
-    core = LSTM(3, 64).to(dtype)
-    inputs, first = torch.randn(9, 2, 3, dtype=dtype), torch.zeros(9, 2, dtype=torch.bool)
-    first[4, 0] = first[6, 0] = True
-    louder = inputs.clone()
-    louder[:4, 0] *= 1000
+    wanted = THEIRS[kind](5, 6, 2).state_dict()
+    torch.manual_seed(0)
+    same(kind(5, 6, 2).weights.state_dict().values(), wanted.values(), 0.0)
+    wide = kind(50, 64, 2, skip_connections=True).weights.weight_ih_l1
+    assert 0.12 < wide.abs().max() <= 64**-0.5
+    assert abs(wide.mean()) < 0.01
+
+
+@pytest.mark.parametrize("first", [None, torch.rand(7, 3, generator=torch.Generator().manual_seed(0)) < 0.3])
+@pytest.mark.parametrize("concatenate", [False, True])
+@pytest.mark.parametrize("skip", [False, True])
+@KINDS
+def test_wiring(kind, skip, concatenate, first):
+    """Layers read and give what PyTorch's own cells do, wired by hand, step by step; gradients too."""
+    core = kind(5, 6, 3, skip_connections=skip, concatenate_outputs=concatenate).double()
+    cells = []
+    for layer, weights in enumerate(core.weights.all_weights):
+        reads = 5 if layer == 0 else 6 + 5 * skip
+        cells.append((nn.LSTMCell if kind is LSTM else nn.GRUCell)(reads, 6).double())
+        cells[-1].load_state_dict(dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True)))
+    inputs = torch.randn(7, 3, 5, dtype=torch.float64, requires_grad=True)
+    states = [[torch.zeros(3, 6, dtype=torch.float64) for _ in core.names] for _ in cells]
+    wanted = []
+    for time, now in enumerate(inputs):
+        below = []
+        for layer, cell in enumerate(cells):
+            if first is not None:
+                states[layer] = [each * ~first[time, :, None] for each in states[layer]]
+            read = now if layer == 0 else torch.cat([now, below[-1]], 1) if skip else below[-1]
+            states[layer] = tensors(cell(read, states[layer][0] if kind is GRU else tuple(states[layer])))
+            below.append(states[layer][0])
+        wanted.append(torch.cat(below, 1) if concatenate else below[-1])
+    wanted, last = torch.stack(wanted), [torch.stack(parts, 1) for parts in zip(*states, strict=True)]
     outputs, state = core(inputs, None, first)
-    again, after = core(louder, None, first)
-    assert torch.equal(outputs[4:], again[4:])
-    assert not torch.equal(outputs[:4, 0], again[:4, 0])
-    assert all(torch.equal(one, other) for one, other in zip(state, after, strict=True))
+    assert outputs.shape[-1] == core.output_size == (18 if concatenate else 6)
+    same([outputs, *tensors(state)], [wanted, *last])
+    theirs = [parameter for cell in cells for parameter in cell.parameters()]
+    got = gradients(outputs, tensors(state), [inputs, *core.parameters()])
+    same(got, gradients(wanted, last, [inputs, *theirs]))
 
 
-def test_one_call_serves_all_rows(monkeypatch):
-    """Left-padded rows, each with its own beginning, take one call a layer of a sequence longer by one step."""
-    core, lengths, original = LSTM(3, 4, 2), [], torch.lstm
-
-    def counted(read, *others, **named):
-        lengths.append(len(read))
-        return original(read, *others, **named)
-
-    monkeypatch.setattr(torch, "lstm", counted)
-    first = torch.zeros(8, 5, dtype=torch.bool)
-    first[torch.tensor([0, 3, 1, 5, 7]), torch.arange(5)] = True
-    core(torch.randn(8, 5, 3), None, first)
-    assert lengths == [9, 9]
-
-
-def test_restarts_at_the_first_step_cost_nothing(monkeypatch):
-    """Where rows begin anew at the first step alone, nn.LSTM runs as it is."""
-    monkeypatch.setattr(torch, "lstm", None)
-    first = torch.zeros(8, 5, dtype=torch.bool)
-    first[0, :3] = True
-    core = LSTM(3, 4)
-    state = tuple(torch.ones(5, 1, 4) for _ in range(2))
-    outputs, _ = core(torch.zeros(8, 5, 3), state, first)
-    torch.testing.assert_close(outputs[:, :1], core(torch.zeros(8, 1, 3))[0])
-    assert not torch.equal(outputs[:, 0], outputs[:, 3])
-
-
-def test_autocast():
-    """Under autocast to bfloat16 restarts are still exact, and outputs are near those of float32."""
-    torch.manual_seed(0)
-    core, inputs = LSTM(3, 16, 2), torch.randn(9, 2, 3)
-    first = torch.zeros(9, 2, dtype=torch.bool)
-    first[4, 0] = True
-    wanted, _ = core(inputs, None, first)
-    louder = inputs.clone()
-    louder[:4, 0] *= 100
-    with torch.autocast("cpu", torch.bfloat16):
-        outputs, _ = core(inputs, None, first)
-        again, _ = core(louder, None, first)
-    assert torch.equal(outputs[4:], again[4:])
-    torch.testing.assert_close(outputs.float(), wanted, rtol=0.1, atol=0.1)
+@KINDS
+def test_step_compiles(kind):
+    """A step compiles as one graph, with the outputs and gradients of the plain one."""
+    core = kind(5, 6, 2, **WIRED).double()
+    inputs, state = torch.randn(3, 5, dtype=torch.float64, requires_grad=True), core.initial_state(3)
+    sources = [inputs, *core.parameters()]
+    outputs, last = core.step(inputs, state)
+    wanted = [outputs, *tensors(last), *gradients(outputs, tensors(last), sources)]
+    outputs, last = torch.compile(core.step, fullgraph=True, backend="aot_eager")(inputs, state)
+    same([outputs, *tensors(last), *gradients(outputs, tensors(last), sources)], wanted)
 
 
 def test_forget_bias():
-    """The forget gate's bias, and nothing else, starts higher by what is asked for."""
+    """The forget gates' biases, and nothing else, start higher by what is asked for."""
     torch.manual_seed(0)
     plain = LSTM(3, 4, 2).state_dict()
     torch.manual_seed(0)
@@ -141,43 +139,66 @@ def test_forget_bias():
         assert torch.equal(parameter, wanted), name
 
 
-@pytest.mark.parametrize(("features", "hidden", "layers"), [(5, 6, 1), (5, 6, 3), (1, 1, 1)])
-def test_parameter_count(features, hidden, layers):
-    """A core has as many parameters as the README's formula says."""
-    count = sum(parameter.numel() for parameter in LSTM(features, hidden, layers).parameters())
-    assert count == 4 * hidden * (features + hidden + 2) + (layers - 1) * 4 * hidden * (2 * hidden + 2)
+@KINDS
+def test_skips_widen(kind):
+    """With skips every layer above the first has D more columns of inputs; names stay."""
+    plain, wide = kind(5, 6, 3).state_dict(), kind(5, 6, 3, **WIRED).state_dict()
+    assert plain.keys() == wide.keys()
+    for name, each in wide.items():
+        more = 5 if "weight_ih" in name and not name.endswith("l0") else 0
+        assert each.shape[-1] == plain[name].shape[-1] + more, name
 
 
-def test_state_dict_names():
-    """The parameters are nn.LSTM's, under `lstm.`."""
-    wanted = {f"lstm.{name}" for name in nn.LSTM(5, 6, 2).state_dict()}
-    assert LSTM(5, 6, 2).state_dict().keys() == wanted
+@pytest.mark.parametrize(
+    ("key", "wanted", "values"),
+    [
+        *(
+            (key, "a whole number of at least 1", (0, -1, 2.0, True))
+            for key in ("input_size", "hidden_size", "num_layers")
+        ),
+        *((key, "true or false", (1, "no")) for key in ("skip_connections", "concatenate_outputs")),
+    ],
+)
+@KINDS
+def test_bad_options(kind, key, wanted, values):
+    """A value that will not do is refused in one line that starts with its name."""
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{key}: wanted {wanted}, got {value!r}$"):
+            kind(**{"input_size": 5, key: value})
 
 
-@pytest.mark.parametrize("name", ["input_size", "hidden_size", "num_layers"])
-@pytest.mark.parametrize("value", [0, -1, 2.0])
-def test_bad_options(name, value):
-    """A size that is none is refused by name, with what was given."""
-    with pytest.raises(ValueError, match=f"{name}: wanted a whole number of at least 1, got {value}"):
-        LSTM(**{"input_size": 5, name: value})
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", True])
+def test_bad_forget_bias(value):
+    """A forget bias that is no finite number is refused."""
+    with pytest.raises(ValueError, match=f"^forget_bias: wanted a finite number, got {value!r}"):
+        LSTM(5, forget_bias=value)
 
 
 @pytest.mark.parametrize("first", [None, torch.ones(7, 3, dtype=torch.bool)])
-def test_bad_inputs(first):
-    """Inputs and states of wrong shapes are refused with the shape that is wanted, with and without restarts."""
-    core = LSTM(5, 6, 2)
+@KINDS
+def test_bad_inputs(kind, first):
+    """Inputs, states and restarts that will not do are refused with what is wanted."""
+    core = kind(5, 6, 2)
+    state = core.initial_state(3)
     with pytest.raises(ValueError, match=r"inputs: wanted \[T B 5\], got \[7, 3, 4\]"):
         core(torch.zeros(7, 3, 4), None, first)
     with pytest.raises(ValueError, match=r"inputs: wanted \[B 5\], got \[7, 3, 5\]"):
-        core.step(torch.zeros(7, 3, 5), core.initial_state(3))
-    hidden, cell = core.initial_state(3)
-    with pytest.raises(ValueError, match=r"state: wanted c of the shape \[3, 2, 6\], got \[2, 2, 6\]"):
-        core(torch.zeros(7, 3, 5), (hidden, cell[1:]), first)
+        core.step(torch.zeros(7, 3, 5), state)
+    other = state[1:] if kind is GRU else (state[0], state[1][1:])
+    with pytest.raises(ValueError, match=rf"state: wanted {core.names[-1]} of the shape \[3, 2, 6\], got \[2, 2, 6\]"):
+        core(torch.zeros(7, 3, 5), other, first)
+    foreign = (LSTM if kind is GRU else GRU)(5, 6, 2).initial_state(3)
+    with pytest.raises(ValueError, match=r"^state: wanted [hc]"):
+        core(torch.zeros(7, 3, 5), foreign, first)
+    with pytest.raises(ValueError, match=r"first: wanted bool \[8, 3\], got torch.bool \[7, 3\]"):
+        core(torch.zeros(8, 3, 5), None, torch.ones(7, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"first: wanted bool \[7, 3\], got torch.int64 \[7, 3\]"):
+        core(torch.zeros(7, 3, 5), None, torch.ones(7, 3, dtype=torch.int64))
 
 
 def test_plugin():
-    """The plugin brings the core by name; its public names are there, and no others."""
-    assert seqtoolkit_lstm.cores() == {"lstm": "seqtoolkit_lstm.core:LSTM"}
-    assert seqtoolkit_lstm.LSTM is LSTM
+    """The plugin brings the cores by name; its public names are there, and no others."""
+    assert seqtoolkit_lstm.cores() == {"gru": "seqtoolkit_lstm.core:GRU", "lstm": "seqtoolkit_lstm.core:LSTM"}
+    assert (seqtoolkit_lstm.LSTM, seqtoolkit_lstm.GRU) == (LSTM, GRU)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = seqtoolkit_lstm.nonsense
