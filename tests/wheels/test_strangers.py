@@ -70,9 +70,9 @@ def test_good_plugins_are_listed_and_bad_ones_named(crowd):
     assert "my_task seqtoolkit-my-task 0.1.0 source: my_task" in lines
     assert {"pipelines: my_core", "pipelines: my_task"} <= {*lines}
     broken = {f"broken: {name} of seqtoolkit-{name} 3.1: {cause}" for name, cause in CAUSES.items()}
-    assert {line for line in lines if line.startswith("broken")} == broken
+    assert {line for line in lines if line.startswith("broken: ")} == broken
     (version,) = re.findall(r"^rmc +seqtoolkit-rmc +(\S+)", text, re.MULTILINE)
-    assert {line for line in lines if line.startswith("clash")} == {
+    assert {line for line in lines if line.startswith("clash: ")} == {
         f"clash: core 'rmc' is brought by seqtoolkit-clash 3.1 and seqtoolkit-rmc {version}; uninstall one of them",
         "clash: core 'twin' is brought by seqtoolkit-clash 3.1 and seqtoolkit-twin 3.1; uninstall one of them",
     }
