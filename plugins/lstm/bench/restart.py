@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seqtoolkit_lstm import GRU, LSTM
 
-REPEATS = 31
+REPEATS = 21
 SIZES = {
     "H 32, T 100, B 16": (32, 1, 100, 16),
     "H 64, T 30, B 32": (64, 1, 30, 32),
@@ -27,13 +27,14 @@ Run = Callable[[], Tensor]
 
 
 def milliseconds(runs: dict[str, Run]) -> dict[str, float]:
-    """Process time of forward and backward, the runs in turn: medians of repeats, warm."""
+    """Process time of forward and backward, the runs in turn, each after one of its own: medians of repeats."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(REPEATS + 2):
+    for repeat in range(REPEATS + 1):
         for name, run in runs.items():
+            run().sum().backward()  # so that none pays for what the one before left behind
             begun = process_time()
             run().sum().backward()
-            if repeat > 1:
+            if repeat:
                 times[name].append(1e3 * (process_time() - begun))
     return {name: median(kept) for name, kept in times.items()}
 

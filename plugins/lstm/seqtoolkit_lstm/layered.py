@@ -118,13 +118,13 @@ class Layered(Core):
             plan = None
         else:
             parts = [part.masked_fill(first[0][:, None, None], 0.0) for part in parts]
-            plan = Plan.of(first, inputs.dtype) if first[1:].any() else None
+            plan = Plan.of(first, inputs) if first[1:].any() else None
         parts = [part.transpose(0, 1).contiguous() for part in parts]  # cuDNN takes no other layout
         if plan is None and not self.skip_connections and not self.concatenate_outputs:
             outputs, parts = self._run(inputs, parts, [each for layer in self.weights.all_weights for each in layer])
         else:
             outputs, parts = self._unroll_layers(inputs, parts, plan)
-        if plan is not None and not outputs.isfinite().all():  # shut gates do not stop what is not a number
+        if plan is not None and not outputs.sum(dtype=torch.float32).isfinite():  # what no shut gate stops
             return super().unroll(inputs, state, first)
         return outputs, self._state([part.transpose(0, 1) for part in parts])
 

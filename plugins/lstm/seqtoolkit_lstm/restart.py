@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,19 +33,19 @@ class Plan(NamedTuple):
     """[T+K B 3], zeros and ones: clear, hold, and run (a step of the sequence)"""
 
     @classmethod
-    def of(cls, first: Tensor, dtype: torch.dtype) -> Plan:
-        """Make room before each restart of `first` [T B] but those at the first step; the signal is of `dtype`."""
-        steps, rows = first.shape
-        made = first.long()
-        made[0] = 0
-        step = made.cumsum(0).add_(torch.arange(steps, device=first.device)[:, None])
-        last = step[-1]
-        slot = torch.arange(int(last.max()) + 1, device=first.device)[:, None]
-        hold = slot > last
-        place = (step * rows).add_(torch.arange(rows, device=first.device)).flatten()
-        run = torch.zeros_like(hold)
-        run.view(-1)[place] = True
-        return cls(place, place[-rows:], torch.stack([~(run | hold), hold, run], -1).to(dtype))
+    def of(cls, first: Tensor, like: Tensor) -> Plan:
+        """Make room before each restart of `first` [T B] but those at the first step; the signal is of a tensor's kind."""
+        marks = first.cpu().numpy()  # numpy: a fraction of torch's overhead on arrays of this size
+        steps, rows = marks.shape
+        step = marks.cumsum(0) - marks[0] + np.arange(steps)[:, None]
+        slots = int(step[-1].max()) + 1
+        place = (step * rows + np.arange(rows)).ravel()
+        signal = np.zeros((slots * rows, 3), np.float32)
+        signal[:, 1] = (np.arange(slots)[:, None] > step[-1]).ravel()
+        signal[place, 2] = 1
+        signal[:, 0] = 1 - signal[:, 1] - signal[:, 2]
+        where = torch.from_numpy(place).to(like.device)
+        return cls(where, where[-rows:], torch.from_numpy(signal).view(slots, rows, 3).to(like))
 
     def spread(self, inputs: Tensor) -> Tensor:
         """[T B D] to [T+K B D], zeros in the steps between."""
