@@ -14,13 +14,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "cores"
 COUNT = re.compile(r"^<!-- parameter count: (\w+) -->\n+```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTIONS = ["Equations", "Parameters", "Choices", "Speed"]
-PLUGINS = sorted(
-    {plugin for plugin in discover().plugins if plugin.parts.get("core")}, key=lambda plugin: plugin.distribution
-)
 CORES = {
     name: ROOT / "plugins" / plugin.distribution.removeprefix("seqtoolkit-") / "README.md"
-    for plugin in PLUGINS
-    for name in plugin.parts["core"]
+    for plugin in discover().plugins
+    for name in plugin.parts.get("core", ())
 }
 TRIES, WANTED = 200, 25
 
