@@ -20,13 +20,17 @@ class Plan(NamedTuple):
     """turned: its weight is [in out]"""
     rank: Tensor
     """what puts the slots of equal usage in order, [N]"""
+    tie: Tensor
+    """[N N]: below zero where j < i, above it elsewhere, and next to nothing"""
     epsilon: Tensor
 
     @classmethod
     def of(cls, interface: Affine, slots: int) -> Plan:
         """For a memory of `slots`."""
         weight = interface.weight
-        return cls(Affine(weight.t(), interface.bias), ranks(weight, slots), weight.new_full((), EPSILON))
+        tie = weight.new_full((slots, slots), torch.finfo(weight.dtype).tiny).triu()
+        rank, tie = ranks(weight, slots), tie - tie.mT.tril(-1)
+        return cls(Affine(weight.t(), interface.bias), rank, tie, weight.new_full((), EPSILON))
 
 
 class Lookup(NamedTuple):
@@ -132,9 +136,10 @@ def allocate(plan: Plan, usage: Tensor) -> Allocation:
     """The reference's allocation without its sort: of each slot, those before it are those ahead of it in order."""
     usage = EPSILON + (1 - EPSILON) * usage
     free = 1 - usage
-    order = free - plan.rank
-    before = (order.unsqueeze(1) > order.unsqueeze(2)).to(usage.dtype)
-    share = torch.bmm(before, torch.log(usage).unsqueeze(2)).squeeze(2).exp()
+    order = (free - plan.rank).detach()
+    before = order.new_empty(*order.shape, order.shape[1])
+    torch.gt(order.unsqueeze(1) - order.unsqueeze(2), plan.tie, out=before)
+    share = torch.bmm(torch.log(usage).unsqueeze(1), before.mT).squeeze(1).exp()
     return Allocation(free * share, usage, share, before)
 
 

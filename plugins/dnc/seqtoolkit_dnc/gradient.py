@@ -138,7 +138,7 @@ def link_writes(step: Kept, grad: Grad, grad_weights: Tensor) -> tuple[Tensor, T
     grad.link.diagonal(dim1=2, dim2=3).zero_()
     moved = grad.link * links
     here, there = weights.unsqueeze(3), weights.unsqueeze(2)
-    grad_weights += torch.matmul(grad.link, precedence.unsqueeze(3)).squeeze(3)
+    grad_weights += torch.matmul(precedence.unsqueeze(2), grad.link.mT).squeeze(2)
     grad_weights -= moved.sum(3)
     grad_weights -= moved.sum(2)
     grad_weights += grad.precedence - (grad.precedence * precedence).sum(2, keepdim=True)
