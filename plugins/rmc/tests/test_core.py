@@ -1,6 +1,10 @@
 """RelationalMemory keeps the laws of cores, starts as published, and says what is wrong with what it is given."""
 
+import re
 from functools import partial
+from inspect import signature
+from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,51 +19,72 @@ CORES = {
     "memory": partial(SMALL, gate_style="memory", num_blocks=2, input_bias=0.5),
     "none": partial(SMALL, gate_style=None, num_blocks=3, key_size=3, attention_mlp_layers=1),
     "one slot": partial(SMALL, mem_slots=1, attention_mlp_layers=3),
+    "one slot, no gates": partial(SMALL, mem_slots=1, gate_style=None, num_blocks=2, forget_bias=-1.0),
+    "one of each": partial(SMALL, mem_slots=1, num_heads=1, key_size=1, gate_style="memory"),
     "many slots": partial(SMALL, mem_slots=9, num_heads=1),
+    "heads of one unit": partial(SMALL, head_size=1, num_heads=5, key_size=2),
+    "five layers": partial(SMALL, attention_mlp_layers=5, key_size=7),
 }
+MATRICES = {
+    "unit": ((2, 5), partial(SMALL, num_blocks=2)),
+    "memory": ((2, 5), partial(SMALL, gate_style="memory", num_blocks=2)),
+    "none": ((2, 5), partial(SMALL, gate_style=None, num_blocks=2)),
+    "one row, one slot": ((1, 5), partial(SMALL, mem_slots=1)),
+    "rows of one feature": ((3, 1), partial(SMALL, mem_slots=1, num_heads=1, gate_style="memory")),
+}
+README = Path(__file__).parents[1] / "README.md"
+USUAL = ("unit", "memory", "none", "one slot")
+COUNT = re.compile(r"<!-- parameter count: rmc -->\n```python\n(.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("core", CORES.values(), ids=CORES)
-@pytest.mark.parametrize("law", CORE_LAWS)
+def trials(cores):
+    """Each core with each law in each dtype; what takes long and has near kin that does not is `slow`."""
+    for (name, core), law, dtype in product(cores.items(), CORE_LAWS, (torch.float64, torch.float32)):
+        long = (dtype is torch.float32 and name not in USUAL) or (law == "compiled" and name != "one slot")
+        marks = [pytest.mark.slow] if long else []
+        yield pytest.param(law, core, dtype, id=f"{law}-{name}-{str(dtype)[6:]}", marks=marks)
+
+
+@pytest.mark.parametrize(("law", "core", "dtype"), trials(CORES))
 def test_laws(law, core, dtype):
-    """Every law of cores holds, in each style."""
+    """Every law of cores holds, in each style and in odd sizes."""
     check_core(core, law, dtype=dtype)
 
 
-@pytest.mark.parametrize("gate_style", ["unit", "memory", None])
-@pytest.mark.parametrize("law", CORE_LAWS)
-def test_laws_of_matrices(law, gate_style):
+@pytest.mark.parametrize(("law", "core", "dtype"), trials(MATRICES))
+def test_laws_of_matrices(law, core, dtype):
     """Every law holds where an input is a matrix."""
-
-    def core(_):
-        return SMALL((2, 5), treat_input_as_matrix=True, gate_style=gate_style, num_blocks=2)
-
-    check_core(core, law, input_shape=(2, 5))
+    shape, core = core
+    check_core(lambda _: core(shape, treat_input_as_matrix=True), law, input_shape=shape, dtype=dtype)
 
 
-def parameter_count(features, slots, head, heads, blocks, gates, layers, key, rows):
-    """The formula of the README."""
-    memory, qkv = head * heads, heads * (2 * key + head)
-    count = features * memory + memory
-    count += blocks * (memory * qkv + 3 * qkv + 4 * memory)
-    count += layers * (memory * memory + memory)
-    return count + gates * ((rows + 1) * memory + 2)
+@pytest.mark.parametrize("core", [CORES["unit"], CORES["one slot, no gates"], partial(SMALL, gate_style="memory")])
+@pytest.mark.parametrize("shape", [(5,), (2, 5)])
+def test_compiled_whole(shape, core):
+    """torch.compile takes a step in one graph; its outputs and gradients are those of the step itself."""
+    matrix = len(shape) > 1
+    core = core(shape if matrix else 5, treat_input_as_matrix=matrix).double()
+    inputs = torch.randn(3, *shape, dtype=torch.float64)
+    state = torch.randn_like(core.initial_state(3)).requires_grad_()
+    found = []
+    for step in (core.step, torch.compile(core.step, fullgraph=True, backend="aot_eager")):
+        output, following = step(inputs, state)
+        total = output.square().sum() + following.cos().sum()
+        found.append([output, following, *torch.autograd.grad(total, [state, *core.parameters()])])
+    torch.compiler.reset()
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("options", "counted"),
-    [
-        ({}, (7, 4, 32, 4, 1, 256, 2, 32, 1)),
-        ({"gate_style": "memory", "num_blocks": 3, "key_size": 5}, (7, 4, 32, 4, 3, 2, 2, 5, 1)),
-        ({"gate_style": None, "attention_mlp_layers": 5, "mem_slots": 9}, (7, 9, 32, 4, 1, 0, 5, 32, 1)),
-        ({"input_size": (3, 7), "treat_input_as_matrix": True, "head_size": 8}, (7, 4, 8, 4, 1, 64, 2, 8, 3)),
-    ],
-)
-def test_parameter_count(options, counted):
-    """A core has as many parameters as the README's formula says, however many slots it has."""
-    core = RelationalMemory(**{"input_size": 7, **options})
-    assert sum(parameter.numel() for parameter in core.parameters()) == parameter_count(*counted)
+@pytest.mark.parametrize("gate_style", ["unit", "memory", None])
+@pytest.mark.parametrize("options", [{}, {"num_blocks": 3, "key_size": 5}, {"attention_mlp_layers": 5, "mem_slots": 9}])
+@pytest.mark.parametrize("size", [7, (3, 7)])
+def test_parameter_count(size, options, gate_style):
+    """A core has as many parameters as the README's formula says, for vectors and for matrices."""
+    chosen = {"input_size": size, "treat_input_as_matrix": size != 7, "gate_style": gate_style, **options}
+    defaults = {name: each.default for name, each in signature(RelationalMemory).parameters.items()}
+    names = defaults | chosen
+    exec(COUNT.search(README.read_text())[1], {}, names)
+    assert sum(parameter.numel() for parameter in RelationalMemory(**chosen).parameters()) == names["count"]
 
 
 def test_state_dict_names():

@@ -49,29 +49,32 @@ def sigmoid(x):
 
 
 def attended(state, block, rows, core):
-    """What each row reads, head after head."""
+    """What each row reads, head after head, and each head's weights, [h S S]."""
     heads, head, key = core.settings.num_heads, core.settings.head_size, core.settings.key_size
     qkv = [norm(state, f"{block}.qkv_norm", affine(state, f"{block}.qkv", row)) for row in rows]
     size = 2 * key + head
-    read = [[] for _ in rows]
+    read, looks = [[] for _ in rows], []
     for number in range(heads):
         own = [each[number * size : (number + 1) * size] for each in qkv]
+        keys, values = np.array([each[key : 2 * key] for each in own]), np.array([each[2 * key :] for each in own])
+        looks.append([])
         for target, mine in zip(read, own, strict=True):
-            scores = [(mine[:key] @ other[key : 2 * key]) * key**-0.5 for other in own]
-            weights = np.exp(scores) / sum(np.exp(scores))
-            target.extend(sum(w * other[2 * key :] for w, other in zip(weights, own, strict=True)))
-    return [np.array(each) for each in read]
+            scores = np.exp(keys @ mine[:key] * key**-0.5)
+            looks[-1].append(scores / scores.sum())
+            target.extend(looks[-1][-1] @ values)
+    return [np.array(each) for each in read], looks
 
 
 def naive_step(core, inputs, memory):
-    """One step of one row of the batch: inputs [n D], memory [N M]."""
+    """One step of one row of the batch, inputs [n D] and a memory [N M]: the next memory, and who attends to whom."""
     state = {name: each.detach().numpy() for name, each in core.state_dict().items()}
     layers = len(core.mlp)
     projected = [affine(state, "input_projection", row) for row in inputs]
-    rows = [*memory, *projected]
+    rows, attention = [*memory, *projected], []
     for number in range(len(core.blocks)):
         block = f"blocks.{number}"
-        read = attended(state, block, rows, core)
+        read, looks = attended(state, block, rows, core)
+        attention.append(looks)
         rows = [norm(state, f"{block}.attention_norm", row + got) for row, got in zip(rows, read, strict=True)]
         for index, row in enumerate(rows):
             hidden = row
@@ -81,7 +84,7 @@ def naive_step(core, inputs, memory):
             rows[index] = norm(state, f"{block}.mlp_norm", hidden + row)
     candidate = np.array(rows[: len(memory)])
     if core.gate_style is None:
-        return candidate
+        return candidate, attention
     from_input = affine(state, "gates_from_input", np.concatenate(projected))
     following = []
     for old, new in zip(memory, candidate, strict=True):
@@ -90,22 +93,23 @@ def naive_step(core, inputs, memory):
         opened = sigmoid(gates[:half] + core.settings.input_bias)
         kept = sigmoid(gates[half:] + core.settings.forget_bias)
         following.append(opened * np.tanh(new) + kept * old)
-    return np.array(following)
+    return np.array(following), attention
 
 
 def naive(core, inputs):
-    """All memories [T B N M] from the published start."""
+    """All memories [T B N M] from the published start, and the attention [T B blocks h S S]."""
     start = np.zeros((core.mem_slots, core.mem_size))
     for index in range(min(start.shape)):
         start[index, index] = 1
-    memories = []
+    memories, attention = [], []
     for row in range(inputs.shape[1]):
-        memory, kept = start, []
+        memory, trace = start, []
         for now in inputs[:, row]:
-            memory = naive_step(core, now.reshape(core.input_rows, -1), memory)
-            kept.append(memory)
-        memories.append(kept)
-    return np.array(memories).swapaxes(0, 1)
+            memory, looks = naive_step(core, now.reshape(core.input_rows, -1), memory)
+            trace.append((memory, looks))
+        memories.append([memory for memory, _ in trace])
+        attention.append([looks for _, looks in trace])
+    return tuple(torch.from_numpy(np.array(each).swapaxes(0, 1)) for each in (memories, attention))
 
 
 def make(seed=0, rows=None, **options):
@@ -120,14 +124,15 @@ def make(seed=0, rows=None, **options):
 
 
 def compare(core, seed=0):
-    """Stepping and unrolling against the second writing."""
+    """Stepping, unrolling and the attention on show against the second writing."""
     generator = torch.Generator().manual_seed(seed)
     shape = (core.input_rows, 5) if core.treat_input_as_matrix else (5,)
     inputs = torch.randn(3, 2, *shape, generator=generator, dtype=torch.float64)
-    wanted = torch.from_numpy(naive(core, inputs.numpy()))
+    wanted, attention = naive(core, inputs.numpy())
     outputs, last = core(inputs)
     torch.testing.assert_close(outputs, wanted.flatten(2), rtol=0, atol=1e-12)
     torch.testing.assert_close(last, wanted[-1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(core.attention(inputs), attention, rtol=0, atol=1e-12)
     state = core.initial_state(2)
     for now, memory in zip(inputs, wanted, strict=True):
         output, state = core.step(now, state)
@@ -162,22 +167,3 @@ def test_options(options):
 def test_any_options(options, seed):
     """Options hold together as well as one by one."""
     compare(make(seed, **options), seed)
-
-
-def test_attention():
-    """The attention on show is the one that is computed: each query's weights over all keys, restarts included."""
-    core = make(num_blocks=2)
-    inputs = torch.randn(4, 2, 5, dtype=torch.float64)
-    first = torch.tensor([[False, False], [False, True], [False, False], [True, False]])
-    weights = core.attention(inputs, None, first)
-    assert weights.shape == (4, 2, 2, 2, 4, 4)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, 2, 2, 4, dtype=torch.float64))
-    alone = core.attention(inputs[1:, 1:], None)
-    torch.testing.assert_close(weights[1:3, 1:], alone[:2])
-    assert not weights.requires_grad
-    rows = [*core.initial_state(1)[0].numpy(), core.input_projection(inputs[0, 0]).detach().numpy()]
-    state = {name: each.detach().numpy() for name, each in core.state_dict().items()}
-    key, size = core.settings.key_size, 2 * core.settings.key_size + core.settings.head_size
-    own = [norm(state, "blocks.0.qkv_norm", affine(state, "blocks.0.qkv", row))[size:] for row in rows]
-    scores = np.exp([(own[0][:key] @ other[key : 2 * key]) * key**-0.5 for other in own])
-    np.testing.assert_allclose(weights[0, 0, 0, 1, 0].numpy(), scores / scores.sum(), atol=1e-12)
