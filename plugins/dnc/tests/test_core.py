@@ -121,7 +121,7 @@ def test_parameter_count(options):
     block = re.search(r"<!-- parameter count: dnc -->\n```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     names = {name: each.default for name, each in inspect.signature(DNC).parameters.items()}
     names |= {"input_size": 7, **options}
-    exec(block[1], names)  # noqa: S102 - the formula as people read it
+    exec(block[1], names)
     for slots in (1, 30):
         core = DNC(7, memory_size=slots, **options)
         assert sum(each.numel() for each in core.parameters()) == names["count"]
