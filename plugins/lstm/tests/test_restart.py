@@ -108,10 +108,11 @@ def lengths(monkeypatch, kind):
 
 @KINDS
 def test_one_call_serves_all_rows(monkeypatch, kind):
-    """Left-padded rows, each with its own beginning, take one call a layer of a sequence longer by one step."""
+    """Rows that begin anew once after the first step, each elsewhere, take one call a layer, longer by one step."""
     core, seen = kind(3, 4, 2), lengths(monkeypatch, kind)
     first = torch.zeros(8, 5, dtype=torch.bool)
     first[torch.tensor([0, 3, 1, 5, 7]), torch.arange(5)] = True
+    first[0, 1:3] = True
     core(torch.randn(8, 5, 3), None, first)
     assert seen == [9, 9]
 
