@@ -85,7 +85,7 @@ def _require_name(name: str) -> None:
     title = _class(name)
     imported = (line for path in _HOME.rglob(f"*.py{_SUFFIX}") for line in path.read_text().splitlines())
     taken = {word for line in imported if " import " in line for word in re.findall(r"\w+", line)}
-    if iskeyword(title) or hasattr(builtins, title) or title in taken:
+    if hasattr(builtins, title) or title in taken:
         raise ScaffoldError(f"NAME: the class of {name!r} would be {title}, which is taken; choose another name")
 
 
