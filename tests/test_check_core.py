@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqtoolkit.sdk import Core, where_first
+from seqtoolkit.sdk import Core, map_state, where_first
 from seqtoolkit.testing import CORE_LAWS, LawBroken, check_core
 
 
@@ -410,6 +410,61 @@ def test_broken_cores_are_caught(core):
 def test_every_law_can_be_broken():
     """There is no law that nothing breaks."""
     assert set(" ".join(BROKEN.values()).split()) == set(CORE_LAWS)
+
+
+def spoilt(method, part, when):
+    """A core whose `step` or `unroll` alone gives another output (part 0) or state (part 1) at times."""
+
+    class Spoilt(Sound):
+        unrolling = False
+
+        def step(self, inputs, state):
+            found = super().step(inputs, state)
+            return found if self.unrolling else self.spoil("step", found)
+
+        def unroll(self, inputs, state, first=None):
+            self.unrolling = True
+            found = super().unroll(inputs, state, first)
+            self.unrolling = False
+            return self.spoil("unroll", found)
+
+        def spoil(self, name, found):
+            if name != method or not when(self):
+                return found
+            return tuple(
+                map_state(lambda leaf: leaf + 1e-6, each) if i == part else each for i, each in enumerate(found)
+            )
+
+    return Spoilt
+
+
+@pytest.mark.parametrize(
+    ("law", "method", "part", "when", "said"),
+    [
+        ("no_grad", "unroll", 0, lambda _: not torch.is_grad_enabled(), "outputs under no_grad"),
+        ("no_grad", "unroll", 1, lambda _: not torch.is_grad_enabled(), "last state under no_grad"),
+        ("no_grad", "step", 0, lambda _: not torch.is_grad_enabled(), "output of a step under no_grad"),
+        ("no_grad", "step", 1, lambda _: not torch.is_grad_enabled(), "state after a step under no_grad"),
+        ("no_grad", "unroll", 0, lambda _: torch.is_inference_mode_enabled(), "outputs under inference_mode"),
+        ("no_grad", "unroll", 0, lambda core: not core.read.weight.requires_grad, "outputs with frozen"),
+        ("no_grad", "unroll", 1, lambda core: not core.read.weight.requires_grad, "last state with frozen"),
+        ("copy", "unroll", 1, lambda core: hasattr(core, "copied"), "last state of the copy"),
+    ],
+)
+def test_outputs_and_states_are_looked_at(monkeypatch, law, method, part, when, said):
+    """A fault in one thing that one method gives, in one mode, is found and named."""
+    core = spoilt(method, part, when)
+    monkeypatch.setattr(core, "__deepcopy__", copied, raising=False)
+    with pytest.raises(LawBroken, match=f"^{law}: .*{said}"):
+        check_core(core, law)
+
+
+def copied(self, memo):
+    """A deep copy that knows that it is one."""
+    new = type(self)(self.input_size).to(self.read.weight)
+    new.load_state_dict(self.state_dict())
+    new.copied = memo is not None
+    return new.eval()
 
 
 def test_message_says_how_much():

@@ -186,6 +186,21 @@ class SeldomRepeats(Leaky):
         return outputs
 
 
+class KeepsMemory(Leaky):
+    """What a larger call left behind stays in one place."""
+
+    before = 0
+
+    @classmethod
+    def scan(cls, inputs, decay, state):
+        outputs = super().scan(inputs, decay, state)
+        if cls.before > outputs.numel():
+            least = outputs.view(-1)[outputs.abs().argmin()]
+            least.copy_(least * (1 + torch.finfo(outputs.dtype).eps))
+        cls.before = outputs.numel()
+        return outputs
+
+
 class BlindToLayout(Leaky):
     @classmethod
     def read(cls, inputs):
@@ -243,6 +258,7 @@ BROKEN = {
     ChangesIncomingGradient: "in_place layout",
     ReusesOutputs: "in_place calls",
     SavesInTheClass: "calls",
+    KeepsMemory: "calls",
     BlindToLayout: "layout",
     BlindToLayoutOfGradient: "layout",
     ReadsUninitialised: "memory",
@@ -291,6 +307,17 @@ def test_good_kernels_pass(kernel, law, dtype):
 def test_any_nest(law):
     """Dicts, named tuples, lists, ids, None and plain values go in and come out."""
     check_kernel(nested_kernel, nested_reference, nested_inputs, law)
+
+
+def test_plain_values_are_compared():
+    """An output that is no tensor has to be the reference's, and a tensor one."""
+
+    def other(name):
+        return lambda *arguments: (nested_kernel(*arguments)[0], [nested_kernel(*arguments)[1][0], name])
+
+    for name in ("other", None, torch.ones(())):
+        with pytest.raises(LawBroken, match=r"^shapes: .*output\[1\]\[1\]: wanted 'name', got"):
+            check_kernel(other(name), nested_reference, nested_inputs, "shapes")
 
 
 def verdict(broken, law, dtype=torch.float32):
