@@ -26,22 +26,23 @@ CORES = {
     "five layers": partial(SMALL, attention_mlp_layers=5, key_size=7),
 }
 MATRICES = {
-    "unit": ((2, 5), partial(SMALL, num_blocks=2)),
-    "memory": ((2, 5), partial(SMALL, gate_style="memory", num_blocks=2)),
-    "none": ((2, 5), partial(SMALL, gate_style=None, num_blocks=2)),
+    "rows, unit": ((2, 5), partial(SMALL, num_blocks=2)),
+    "memory": ((2, 5), partial(SMALL, gate_style="memory")),
+    "rows, none": ((2, 5), partial(SMALL, gate_style=None, num_blocks=2)),
     "one row, one slot": ((1, 5), partial(SMALL, mem_slots=1)),
     "rows of one feature": ((3, 1), partial(SMALL, mem_slots=1, num_heads=1, gate_style="memory")),
 }
 README = Path(__file__).parents[1] / "README.md"
-USUAL = ("unit", "memory", "none", "one slot")
+USUAL = ("unit", "memory", "one slot")
+TELLING = ("shapes", "unroll_is_step", "restart_gradient", "parameters", "float64")
 COUNT = re.compile(r"<!-- parameter count: rmc -->\n```python\n(.*?)```", re.DOTALL)
 
 
 def trials(cores):
-    """Each core with each law in each dtype; what takes long and has near kin that does not is `slow`."""
+    """Each core with each law in each dtype; outside of the usual cores only the laws that an option can break are quick."""
     for (name, core), law, dtype in product(cores.items(), CORE_LAWS, (torch.float64, torch.float32)):
-        long = (dtype is torch.float32 and name not in USUAL) or (law == "compiled" and name != "one slot")
-        marks = [pytest.mark.slow] if long else []
+        quick = law != "compiled" if name in USUAL else law in TELLING and dtype is torch.float64
+        marks = [] if quick else [pytest.mark.slow]
         yield pytest.param(law, core, dtype, id=f"{law}-{name}-{str(dtype)[6:]}", marks=marks)
 
 

@@ -58,6 +58,17 @@ def test_round_trip(options):
         assert torch.equal(parameter, core.state_dict()[name]), name
 
 
+def test_matrices():
+    """The gates of a core that reads matrices have a block of weights for each row; part of a block is refused."""
+    arrays = published(make(input_size=(3, 5), treat_input_as_matrix=True))
+    assert arrays["linear_2/w"].shape == (24, 16)
+    for rows in (23, 25):
+        with pytest.raises(ValueError, match=rf"linear_2/w: wanted the shape \(\d+, 16\), got \({rows}, 16\)"):
+            from_sonnet({**arrays, "linear_2/w": np.zeros((rows, 16))})
+    with pytest.raises(RuntimeError, match="gates_from_input"):
+        make(input_size=(2, 5), treat_input_as_matrix=True).load_state_dict(from_sonnet(arrays))
+
+
 @pytest.mark.parametrize("scope", ["", "relational_memory/", "rnn/relational_memory/", "a/b/c_1/", "linear/"])
 @pytest.mark.parametrize("suffix", ["", ":0"])
 def test_scopes(scope, suffix):
