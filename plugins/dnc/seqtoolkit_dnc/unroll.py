@@ -115,9 +115,7 @@ def _loop(
     weights = tuple(each.contiguous() for each in controller.turn(layers, inputs.shape[2]))
     outputs = []
     for time, drives in enumerate(zip(*(each.unbind() for each in controller.drive(layers, inputs)), strict=True)):
-        if restarts.some[time]:
-            state = restarts.clear(time, state)
-            norms = norm(state.memory).mT
+        state = restarts.clear(time, state)  # norms of a memory that was cleared do not matter: it is like no key
         features, cells, kept = controller.control(weights, settings, drives, state)
         state, memory = access(plan, settings, features, cells, state, norms)
         norms = memory.norms_after
