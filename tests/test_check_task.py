@@ -167,6 +167,12 @@ class Counting(Pad):
         return replace(batch, inputs=batch.inputs.roll(1, 0) if self.calls % 2 else batch.inputs)
 
 
+class AddsToBlock(Pad):
+    def __call__(self, block):
+        block["more"] = block["question"]
+        return super().__call__(block)
+
+
 class Averages(CrossEntropy):
     def total(self, predictions, batch):
         return super().total(predictions, batch) / super().count(batch)
@@ -297,7 +303,7 @@ SOURCES = (
 PARTS = {
     "source": (Sound, Numbers, *SOURCES),
     "transform": (Reverse, Shuffles, Drops),
-    "batch": (Sums, NoRestarts, MasksEverything, Counting),
+    "batch": (Sums, NoRestarts, MasksEverything, Counting, AddsToBlock),
     "core": (Plain,),
     "head": (Linear,),
     "loss": (Squares, IgnoresMask, Averages, WrongSign, LearnsPadding, NoGradient, Infinite),
@@ -319,6 +325,7 @@ BROKEN = {
     "batch=NoRestarts": "rows",
     "batch=MasksEverything": "batches",
     "batch=Counting": "stages resumes rows",
+    "batch=AddsToBlock": "stages",
     "loss=Averages": "sums",
     "loss=WrongSign": "answers",
     "loss=LearnsPadding": "ignored",
