@@ -29,6 +29,8 @@ class Plan(NamedTuple):
     """[T*B]: the place of each step, as an index into [(T+K)*B]"""
     end: Tensor
     """[B]: the place of each row's last step"""
+    source: Tensor
+    """[(T+K)*B]: the step that stands at each place, as an index into [T*B], or T*B where none does"""
     signal: Tensor
     """[T+K B 3], zeros and ones: clear, hold, and run (a step of the sequence)"""
 
@@ -44,49 +46,43 @@ class Plan(NamedTuple):
         signal[:, 1] = (np.arange(slots)[:, None] > step[-1]).ravel()
         signal[place, 2] = 1
         signal[:, 0] = 1 - signal[:, 1] - signal[:, 2]
-        where = torch.from_numpy(place).to(like.device)
-        return cls(where, where[-rows:], torch.from_numpy(signal).view(slots, rows, 3).to(like))
+        source = np.full(slots * rows, steps * rows)
+        source[place] = np.arange(steps * rows)
+        where, whence = (torch.from_numpy(each).to(like.device) for each in (place, source))
+        return cls(where, where[-rows:], whence, torch.from_numpy(signal).view(slots, rows, 3).to(like))
 
     def spread(self, inputs: Tensor) -> Tensor:
         """[T B D] to [T+K B D], zeros in the steps between."""
         slots, rows, _ = self.signal.shape
-        return _Spread.apply(inputs.flatten(0, 1), self.place, slots * rows).view(slots, rows, -1)
+        return _Move.apply(inputs.flatten(0, 1), self.source, self.place).view(slots, rows, -1)
 
     def gather(self, outputs: Tensor) -> Tensor:
         """[T+K B H] to [T B H]."""
         rows = self.signal.shape[1]
-        return _Gather.apply(outputs.flatten(0, 1), self.place).view(-1, rows, outputs.shape[-1])
+        return _Move.apply(outputs.flatten(0, 1), self.place, self.source).view(-1, rows, outputs.shape[-1])
 
     def last(self, outputs: Tensor) -> Tensor:
         """[T+K B H] at each row's last step: [B H]."""
-        return _Gather.apply(outputs.flatten(0, 1), self.end)
+        return outputs.flatten(0, 1)[self.end]
 
 
-class _Spread(torch.autograd.Function):
-    """Rows to places that are all different, zeros elsewhere. Its adjoint gathers; autograd's own is many times slower."""
+class _Move(torch.autograd.Function):
+    """Rows to other places and back; from one past the last comes a row of zeros.
+
+    Both ways are a selection by index: autograd's own way back adds rows up one by one, and takes many times as long.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, place: Tensor, size: int) -> Tensor:
-        ctx.save_for_backward(place)
-        return rows.new_zeros(size, rows.shape[1]).index_copy_(0, place, rows)
+    def forward(ctx: Any, rows: Tensor, there: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(there, back)
+        if len(there) > len(rows):
+            rows = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
+        return rows.index_select(0, there)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Gather.apply(gradient, *ctx.saved_tensors), None, None
-
-
-class _Gather(torch.autograd.Function):
-    """Rows from places that are all different. Its adjoint spreads."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, place: Tensor) -> Tensor:
-        ctx.save_for_backward(place)
-        ctx.size = len(rows)
-        return rows.index_select(0, place)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Spread.apply(gradient, *ctx.saved_tensors, ctx.size), None
+        there, back = ctx.saved_tensors
+        return _Move.apply(gradient, back, there), None, None
 
 
 def obedient_lstm(weights: Sequence[Tensor]) -> list[Tensor]:
