@@ -9,20 +9,22 @@ import pytest
 from typer.testing import CliRunner
 
 import seqtoolkit
-from seqtoolkit import sdk
+from seqtoolkit import sdk, testing
 from seqtoolkit.cli import app
 from seqtoolkit.experiment import SECTIONS
 from seqtoolkit.host import hooks
 from seqtoolkit.host.freezer import KEYS, SLOTS
+from seqtoolkit.host.registry import discover
 from seqtoolkit.host.resource import shipped
 from seqtoolkit.host.schema import plain, schema
 
 GOLDEN = Path(__file__).parent / "golden"
+MODULES = (seqtoolkit, sdk, testing)
 
 
 def public() -> list[str]:
-    """The names of `seqtoolkit` and of `seqtoolkit.sdk`."""
-    return [*(f"seqtoolkit.{name}" for name in seqtoolkit.__all__), *(f"seqtoolkit.sdk.{name}" for name in sdk.__all__)]
+    """The names of `seqtoolkit`, `seqtoolkit.sdk` and `seqtoolkit.testing`."""
+    return [f"{module.__name__}.{name}" for module in MODULES for name in module.__all__]
 
 
 def hook_calls() -> list[str]:
@@ -71,9 +73,17 @@ def test_pipeline_is_checked(name):
     match(f"check/{name}.txt", done.stdout)
 
 
+@pytest.mark.parametrize("name", discover().names("core"))
+def test_weights_keep_their_names(name):
+    """The names and shapes in a core's state_dict are what they were: saved weights still load."""
+    core = discover().resolve("core", name)(input_size=5)
+    lines = [f"{key} {list(value.shape)}" for key, value in core.state_dict().items()]
+    match(f"core/{name}.txt", "\n".join(lines) + "\n")
+
+
 def test_every_name_can_be_had():
     """Each public name is there to be imported, and documented."""
-    for module in (seqtoolkit, sdk):
+    for module in MODULES:
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value) or inspect.isfunction(value):
