@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from seqtoolkit.flow.source import Block, Ragged, Sample, Source, Split, counter_bits
     from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
     from seqtoolkit.flow.transform import Transform
+    from seqtoolkit.flow.variable import read_variables, require_shapes
     from seqtoolkit.host.resource import find_grammar
     from seqtoolkit.train.learner import Learner
     from seqtoolkit.train.tracking import Tracker
@@ -29,6 +30,7 @@ _HOMES = {
     "seqtoolkit.flow.source": ("Block", "Ragged", "Sample", "Source", "Split", "counter_bits"),
     "seqtoolkit.flow.spec": ("Record", "Spec", "SpecError", "record", "unify"),
     "seqtoolkit.flow.transform": ("Transform",),
+    "seqtoolkit.flow.variable": ("read_variables", "require_shapes"),
     "seqtoolkit.host.resource": ("find_grammar",),
     "seqtoolkit.train.learner": ("Learner",),
     "seqtoolkit.train.tracking": ("Tracker",),
@@ -61,7 +63,9 @@ __all__ = [
     "find_grammar",
     "hookimpl",
     "map_state",
+    "read_variables",
     "record",
+    "require_shapes",
     "unify",
     "where_first",
 ]

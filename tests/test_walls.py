@@ -89,7 +89,7 @@ def test_plugin_knows_the_sdk_alone(plugin):
 @each_plugin
 def test_plugin_is_tested_alone(plugin):
     """A plugin's tests and benchmarks stand on the host's public modules and on no other plugin: it can be cut out."""
-    allowed = re.compile(rf"seqtoolkit(\.sdk|\.testing|\.[A-Z]\w+|\.load_model)?|{package(plugin)}(\.\w+)*")
+    allowed = re.compile(rf"seqtoolkit(\.sdk|\.testing|\.bench|\.[A-Z]\w+|\.load_model)?|{package(plugin)}(\.\w+)*")
     inside = set(modules(plugin / package(plugin)))
     rest = [path for path in modules(plugin) if path not in inside]
     forbid(rest, lambda path: foreign(path.read_text(), allowed))

@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from statistics import median
-from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from seqtoolkit.bench import cost, interleaved
 from seqtoolkit.sdk import Core, State, map_state
 from seqtoolkit_dnc import DNC, reference
 
@@ -33,40 +31,6 @@ class Reference(DNC):
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """The reference's step."""
         return reference.step(self.parameters_of(), self.settings, inputs, state)
-
-
-class Count(TorchDispatchMode):
-    """Counts operations that compute: views are free."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count, and go on."""
-        self.total += not function.is_view
-        return function(*args, **(kwargs or {}))
-
-
-def operations(run: Run) -> tuple[float, float]:
-    """Operations a step, forward and backward."""
-    with Count() as count:
-        total = run().sum()
-        forward = count.total
-        total.backward()
-    return forward / STEPS, (count.total - forward) / STEPS
-
-
-def seconds(runs: list[Run], repeats: int) -> list[float]:
-    """Time of forward and backward, each run in turn: medians of repeats, warm."""
-    times: list[list[float]] = [[] for _ in runs]
-    for repeat in range(repeats + 2):
-        for run, kept in zip(runs, times, strict=True):
-            begun = perf_counter()
-            run().sum().backward()
-            if repeat > 1:
-                kept.append(perf_counter() - begun)
-    return [median(kept) for kept in times]
 
 
 def check(core: DNC, equations: DNC) -> None:
@@ -117,9 +81,11 @@ def main() -> None:
     print(
         f"{SLOTS} slots x {WORD}, {READS} read heads, hidden {HIDDEN}, T {STEPS}, B {ROWS}, {options.threads} threads"
     )
-    times = seconds(list(runs.values()), options.repeats)
-    for (name, run), time in zip(runs.items(), times, strict=True):
-        forward, backward = operations(run)
+    passes = [lambda run=run: run().sum().backward() for run in runs.values()]
+    times = [median(each) for each in interleaved(passes, options.repeats)]
+    for name, run, whole, time in zip(runs, runs.values(), passes, times, strict=True):
+        forward = cost(run).operations / STEPS
+        backward = cost(whole).operations / STEPS - forward
         each = f"{1e3 * time:7.1f} ms, {time / times[0]:5.2f} x unroll"
         print(f"{name:28} {each}; operations a step {forward:4.0f} forward, {backward:4.0f} backward")
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqtoolkit.sdk import read_variables, require_shapes
+
 INTERFACE = (
     "read_keys",
     "write_keys",
@@ -27,7 +29,7 @@ INTERFACE = (
 _MODULES = {"lstm": ("w_gates", "b_gates"), **{f"memory_access/{name}": ("w", "b") for name in INTERFACE}}
 _MODULES["output_linear"] = ("w", "b")
 _NAMES = tuple(f"{module}/{part}" for module, parts in _MODULES.items() for part in parts)
-_VARIABLE = re.compile(rf"(?:(?P<scope>.+?)/)??(?P<name>{'|'.join(map(re.escape, _NAMES))})(?::0)?")
+_NAME = "|".join(map(re.escape, _NAMES))
 
 
 def from_deepmind(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -42,7 +44,7 @@ def from_deepmind(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     Raises:
         ValueError: a name that is not the core's, one that is missing, or a shape that does not fit the others.
     """
-    found = _by_name(arrays)
+    found = read_variables(arrays, _NAME, "lstm/w_gates")
     if missing := [name for name in _NAMES if name not in found]:
         raise ValueError(f"the published core's {', '.join(missing)} missing, got {', '.join(sorted(found))}")
     _check_shapes(found)
@@ -60,34 +62,6 @@ def from_deepmind(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def _by_name(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays by their names inside the core's scope."""
-    found: dict[str, np.ndarray] = {}
-    scopes: dict[str, str] = {}
-    for full in arrays:
-        match = _VARIABLE.fullmatch(str(full))
-        if match is None:
-            raise ValueError(f"{full!r} is no variable of the published core; wanted names like 'lstm/w_gates'")
-        name, scope = match["name"], match["scope"] or ""
-        if name in found:
-            raise ValueError(f"{full!r} is given twice: wanted the variables of one core")
-        found[name] = _array(full, arrays[full])
-        scopes[scope] = full
-    if len(scopes) > 1:
-        raise ValueError(f"wanted the variables of one core, got several scopes: {', '.join(scopes.values())}")
-    return found
-
-
-def _array(name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name!r}: wanted an array of floats: {error}") from None
-    if array.dtype.kind != "f" or not array.size:
-        raise ValueError(f"{name!r}: wanted an array of floats, got {array.dtype} of the shape {array.shape}")
-    return array
-
-
 def _check_shapes(found: Mapping[str, np.ndarray]) -> None:
     """Hold each shape against the others: R, K, H, H out from biases, W from the write vectors', D from the rest."""
     size = {module: found[f"{module}/{parts[1]}"].size for module, parts in _MODULES.items()}
@@ -103,9 +77,7 @@ def _check_shapes(found: Mapping[str, np.ndarray]) -> None:
     wanted |= {"lstm/w_gates": (features + reads * word + hidden, 4 * hidden), "lstm/b_gates": (4 * hidden,)}
     outputs = size["output_linear"]
     wanted |= {"output_linear/w": (hidden + reads * word, outputs), "output_linear/b": (outputs,)}
-    for name, shape in wanted.items():
-        if found[name].shape != shape:
-            raise ValueError(f"{name}: wanted the shape {shape}, got {found[name].shape}")
+    require_shapes(found, wanted)
 
 
 def _gates(array: np.ndarray) -> np.ndarray:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import median
-from time import process_time
 
 import torch
 from torch import Tensor, nn
 
+from seqtoolkit.bench import interleaved
 from seqtoolkit_lstm import GRU, LSTM
 
 REPEATS = 21
@@ -27,19 +27,6 @@ SIZES = {
 KINDS = {"lstm": (LSTM, nn.LSTM, nn.LSTMCell), "gru": (GRU, nn.GRU, nn.GRUCell)}
 
 Run = Callable[[], Tensor]
-
-
-def milliseconds(runs: dict[str, Run]) -> dict[str, float]:
-    """Process time of forward and backward, the runs in turn, each after one of its own: medians of repeats."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(REPEATS + 1):
-        for name, run in runs.items():
-            run().sum().backward()  # so that none pays for what the one before left behind
-            begun = process_time()
-            run().sum().backward()
-            if repeat:
-                times[name].append(1e3 * (process_time() - begun))
-    return {name: median(kept) for name, kept in times.items()}
 
 
 def looped(cells: list[nn.Module], inputs: Tensor, first: Tensor) -> Tensor:
@@ -80,7 +67,8 @@ def measure(kind: str, name: str) -> None:
             torch.testing.assert_close(runs[label](), runs[f"{label}, loop"](), rtol=1e-4, atol=1e-5)
         else:
             torch.testing.assert_close(runs[label](), runs["bare"]())
-    took = milliseconds(runs)
+    times = interleaved([lambda run=run: run().sum().backward() for run in runs.values()], REPEATS)
+    took = {each: 1e3 * median(kept) for each, kept in zip(runs, times, strict=True)}
     print(f"{kind}, {name}: bare module {took['bare']:.1f} ms")
     for label in ("no first", "all false", "step 0"):
         print(f"    {label:10} {took[label]:7.1f} ms, {took[label] / took['bare']:.2f} of the bare module")

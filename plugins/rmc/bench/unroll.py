@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import median
-from time import process_time
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from seqtoolkit.bench import cost, interleaved
 from seqtoolkit.sdk import Core
 from seqtoolkit_rmc import RelationalMemory
 
@@ -27,38 +26,6 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
 Run = Callable[[], Tensor]
 
 
-class Count(TorchDispatchMode):
-    """Counts operations that compute: views are free."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count, and go on."""
-        self.total += not function.is_view
-        return function(*args, **(kwargs or {}))
-
-
-def operations(run: Run, steps: int) -> float:
-    """Operations a step, forward and backward."""
-    with Count() as count:
-        run().sum().backward()
-    return count.total / steps
-
-
-def seconds(runs: list[Run]) -> list[float]:
-    """Process time of forward and backward, each run in turn: medians of repeats, warm."""
-    times: list[list[float]] = [[] for _ in runs]
-    for repeat in range(REPEATS + 2):
-        for run, kept in zip(runs, times, strict=True):
-            begun = process_time()
-            run().sum().backward()
-            if repeat > 1:
-                kept.append(process_time() - begun)
-    return [median(kept) for kept in times]
-
-
 def measure(name: str, options: dict[str, Any], sizes: tuple[int, int, int]) -> None:
     """Check that both give the same, then say what each takes."""
     steps, rows, features = sizes
@@ -70,8 +37,9 @@ def measure(name: str, options: dict[str, Any], sizes: tuple[int, int, int]) -> 
         stepping: Run = lambda marks=marks: Core.unroll(core, inputs, state, marks)[0]  # noqa: E731
         unrolling: Run = lambda marks=marks: core.unroll(inputs, state, marks)[0]  # noqa: E731
         torch.testing.assert_close(unrolling(), stepping(), rtol=1e-4, atol=1e-5)
-        slow, fast = seconds([stepping, unrolling])
-        more, fewer = operations(stepping, steps), operations(unrolling, steps)
+        passes = [lambda run=run: run().sum().backward() for run in (stepping, unrolling)]
+        slow, fast = map(median, interleaved(passes, REPEATS))
+        more, fewer = (cost(each).operations / steps for each in passes)
         print(
             f"{name:31} T {steps:3} B {rows:3}  {label:11}  {1e3 * slow:6.1f} -> {1e3 * fast:6.1f} ms,"
             f" {slow / fast:.2f}x; {more:.0f} -> {fewer:.0f} operations a step"

@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_VARIABLE = re.compile(
-    r"(?:(?P<scope>.+?)/)??"
-    r"(?P<name>(?:mlp/linear_\d+|linear(?:_[1-9]\d*)?)/[wb]|layer_norm(?:_[1-9]\d*)?/(?:gamma|beta))"
-    r"(?::0)?"
-)
+from seqtoolkit.sdk import read_variables, require_shapes
+
+_NAME = r"(?:mlp/linear_\d+|linear(?:_[1-9]\d*)?)/[wb]|layer_norm(?:_[1-9]\d*)?/(?:gamma|beta)"
 _PARTS = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 
 
@@ -28,7 +26,7 @@ def from_sonnet(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     Raises:
         ValueError: a name that is not the core's, one that is missing, or a shape that does not fit the others.
     """
-    found = _by_name(arrays)
+    found = read_variables(arrays, _NAME, "linear_1/w")
     blocks, layers = _count(found, r"layer_norm(_\d+)?/gamma") // 3, _count(found, r"mlp/linear_\d+/w")
     gated = f"linear_{blocks + 1}/w" in found
     homes = _homes(max(blocks, 1), max(layers, 1), gated=gated)
@@ -39,34 +37,6 @@ def from_sonnet(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
         raise ValueError(f"{what}; wanted {', '.join(homes)}")
     _check_shapes(found, blocks, layers, gated=gated)
     return {home: _tensor(found[name]) for name, home in homes.items()}
-
-
-def _by_name(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays by their names inside the core's scope."""
-    found: dict[str, np.ndarray] = {}
-    scopes: dict[str, str] = {}
-    for full in arrays:
-        match = _VARIABLE.fullmatch(str(full))
-        if match is None:
-            raise ValueError(f"{full!r} is no variable of the published core; wanted names like 'linear_1/w'")
-        name, scope = match["name"], match["scope"] or ""
-        if name in found:
-            raise ValueError(f"{full!r} is given twice: wanted the variables of one core")
-        found[name] = _array(full, arrays[full])
-        scopes[scope] = full
-    if len(scopes) > 1:
-        raise ValueError(f"wanted the variables of one core, got several scopes: {', '.join(scopes.values())}")
-    return found
-
-
-def _array(name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name!r}: wanted an array of floats: {error}") from None
-    if array.dtype.kind != "f" or not array.size:
-        raise ValueError(f"{name!r}: wanted an array of floats, got {array.dtype} of the shape {array.shape}")
-    return array
 
 
 def _count(found: Mapping[str, np.ndarray], pattern: str) -> int:
@@ -103,9 +73,7 @@ def _check_shapes(found: Mapping[str, np.ndarray], blocks: int, layers: int, *, 
             wanted |= {f"{module}/gamma": (width,), f"{module}/beta": (width,)}
     if gated:
         _check_gates(found, blocks, size, wanted)
-    for name, shape in wanted.items():
-        if found[name].shape != shape:
-            raise ValueError(f"{name}: wanted the shape {shape}, got {found[name].shape}")
+    require_shapes(found, wanted)
 
 
 def _check_gates(found: Mapping[str, np.ndarray], blocks: int, size: int, wanted: dict[str, tuple[int, ...]]) -> None:
