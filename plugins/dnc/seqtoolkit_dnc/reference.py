@@ -14,7 +14,7 @@ from torch import Tensor
 
 EPSILON = 1e-6
 """Keeps norms, cosines and usage away from zero, as published."""
-RANK = 16
+RANK = 4
 """How much freer, in units of rounding, a slot must be than one before it to be taken first."""
 
 
