@@ -278,7 +278,6 @@ NUMBERS = {
     "model": {"encoder": {"use": "linear", "size": 4}, "core": "Plain", "head": "Linear"},
     "loss": "Squares",
     "metric": ["Off"],
-    "evaluate": {"samples": 0},
     "learner": {"use": "supervised", "optimizer": {"use": "adam", "lr": 0.01}},
 }
 BASE = {

@@ -87,7 +87,7 @@ class Source(BaseNode[Block], ABC):
         """Restore what `memory` returned."""
 
     def show(self, inputs: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> Sample:
-        """One example of a batch as text: inputs [T ...], targets [U] (-100 where nothing is wanted), predictions [U]."""
+        """One example of a batch as text: inputs [T ...], targets [U] (-100 where none is wanted), predictions [U]; ids or numbers."""
         wanted = targets != -100
         return Sample(str(inputs.tolist()), str(targets[wanted].tolist()), str(predictions[wanted].tolist()))
 

@@ -88,6 +88,7 @@ class Evaluation:
     def _show(self, batch: Batch, predictions: Tensor, count: int) -> list[Sample]:
         if count <= 0:
             return []
-        answers = predictions.argmax(-1)[:, :count].cpu().numpy()
+        said = predictions.float() if batch.targets.is_floating_point() else predictions.argmax(-1)
+        answers = said[:, :count].cpu().numpy()
         inputs, targets = batch.inputs[:, :count].cpu().numpy(), batch.targets[:, :count].cpu().numpy()
         return [self.source.show(inputs[:, n], targets[:, n], answers[:, n]) for n in range(answers.shape[1])]
