@@ -13,9 +13,12 @@ from seqtoolkit_dnc.reference import Affine
 
 ROUNDING = 1e-12
 
-usages = st.lists(st.sampled_from([0.0, 1.0, 0.5, 0.25, 1e-9, 1 - 1e-9]) | st.floats(0, 1), min_size=1, max_size=9).map(
-    lambda values: torch.tensor([values], dtype=torch.float64)
-)
+usages = st.lists(
+    st.sampled_from([0.0, 1.0, 0.5, 0.25, 1e-9, 1 - 1e-9]) | st.floats(0, 1).map(lambda value: round(value, 9)),
+    min_size=1,
+    max_size=9,
+).map(lambda values: torch.tensor([values], dtype=torch.float64))
+"""Equal, or apart by far more than rounding: what lies between is told apart by no rule that a test could repeat."""
 
 
 def fast_allocation(usage):
@@ -28,7 +31,7 @@ def naive_allocation(usage):
     """The paper's equation, one slot at a time, in Python's numbers."""
     usage = [1e-6 + (1 - 1e-6) * each for each in usage[0].tolist()]
     weights, full = [0.0] * len(usage), 1.0
-    for slot in sorted(range(len(usage)), key=lambda slot: (round(usage[slot], 12), slot)):
+    for slot in sorted(range(len(usage)), key=lambda slot: (usage[slot], slot)):
         weights[slot] = (1 - usage[slot]) * full
         full *= usage[slot]
     return torch.tensor([weights], dtype=torch.float64)
