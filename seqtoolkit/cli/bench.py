@@ -14,6 +14,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from seqtoolkit.bench.core import Row, Setting
 
+WIDTH = 90
+"""Columns that a table has at least: on a narrower terminal its lines break, and none of it is cut off."""
+
 app = typer.Typer(help="What things cost on the machine at hand.", no_args_is_help=True)
 
 
@@ -69,16 +72,17 @@ def _print(rows: list[Row], setting: Setting, machine: dict[str, object]) -> Non
         f" threads: {machine['threads']}, torch {machine['torch']}; medians of {setting.repeats}; (times nn.LSTM)",
         soft_wrap=True,
     )
-    heads = ("core", "parameters", "forward", "+ backward", "one step", "operations/step", "memory")
+    heads = ("core", "parameters", "forward ms", "+ backward", "step us", "operations", "MiB")
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     base = rows[0]
     for row in rows:
         cells = [f"{row.parameters:,}"]
-        for name, unit, factor in (("forward", "ms", 1e3), ("train", "ms", 1e3), ("step", "us", 1e6)):
+        for name, factor in (("forward", 1e3), ("train", 1e3), ("step", 1e6)):
             value = getattr(row, name)
-            cells.append(f"{factor * value:.2f} {unit} ({value / getattr(base, name):.2f})")
-        cells += [f"{row.forward_operations:.3g} + {row.train_operations - row.forward_operations:.3g}"]
-        table.add_row(Text(row.name), *cells, f"{row.memory / 2**20:.1f} MiB")
+            cells.append(f"{factor * value:.{0 if factor * value >= 100 else 2}f} ({value / getattr(base, name):.1f})")
+        cells += [f"{row.forward_operations:.3g} + {row.train_operations - row.forward_operations:.2g}"]
+        table.add_row(Text(row.name), *cells, f"{row.memory / 2**20:.1f}")
+    console.width = max(console.width, WIDTH)
     console.print(table)
