@@ -38,7 +38,7 @@ def core(
     dtype: Annotated[Literal["float32", "float64", "bfloat16"], typer.Option(help="Of all numbers.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")] = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Time memory cores side by side with nn.LSTM, after checking each against its own steps in float64."""
+    """Time memory cores side by side with nn.LSTM, after checking each against its reference in float64."""
     import torch
 
     from seqtoolkit.bench.core import Setting, bench, read_core, record
@@ -76,13 +76,15 @@ def _print(rows: list[Row], setting: Setting, machine: dict[str, object]) -> Non
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
+    table.columns[0].overflow = "fold"
     base = rows[0]
     for row in rows:
         cells = [f"{row.parameters:,}"]
         for name, factor in (("forward", 1e3), ("train", 1e3), ("step", 1e6)):
             value = getattr(row, name)
             cells.append(f"{factor * value:.{0 if factor * value >= 100 else 2}f} ({value / getattr(base, name):.1f})")
-        cells += [f"{row.forward_operations:.3g} + {row.train_operations - row.forward_operations:.2g}"]
+        backward = row.train_operations - row.forward_operations
+        cells += [" + ".join(f"{each:.{0 if each >= 10 else 1}f}" for each in (row.forward_operations, backward))]
         table.add_row(Text(row.name), *cells, f"{row.memory / 2**20:.1f}")
     console.width = max(console.width, WIDTH)
     console.print(table)

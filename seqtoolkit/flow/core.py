@@ -56,6 +56,10 @@ class Core(nn.Module, ABC):
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """One step: inputs [B D] and a state to outputs [B H] and the next state."""
 
+    def reference_step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step by the plainest equations, to which all that is faster answers: `step`, unless that is fast itself."""
+        return self.step(inputs, state)
+
     def unroll(self, inputs: Tensor, state: State, first: Tensor | None = None) -> tuple[Tensor, State]:
         """All steps: inputs [T B D] to outputs [T B H] and the last state.
 

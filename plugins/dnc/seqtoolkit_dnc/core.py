@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqtoolkit.sdk import Core
-from seqtoolkit_dnc import unroll
+from seqtoolkit_dnc import reference, unroll
 from seqtoolkit_dnc.reference import Affine, Cell, Parameters, Settings, State
 
 
@@ -96,6 +96,11 @@ class DNC(Core):
         self._check(inputs, state, "[B")
         with torch.autocast(inputs.device.type, enabled=False):
             return unroll.step(self.parameters_of(), self.settings, inputs.to(self.output.weight.dtype), state)
+
+    def reference_step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step by the equations as they stand in `reference`, allocation by a sort and all."""
+        self._check(inputs, state, "[B")
+        return reference.step(self.parameters_of(), self.settings, inputs, state)
 
     def unroll(self, inputs: Tensor, state: State, first: Tensor | None = None) -> tuple[Tensor, State]:
         """All steps: inputs [T B D] to outputs [T B H] and the last state; differentiable once."""
