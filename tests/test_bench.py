@@ -3,6 +3,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,14 @@ class Detached(Sum):
     def unroll(self, inputs, state, first=None):
         outputs, _ = super().unroll(inputs, state, first)
         return outputs, outputs[-1].detach()
+
+
+class Other(Sum):
+    """One whose steps, and so its unrolling, are not those of its reference."""
+
+    def reference_step(self, inputs, state):
+        output, state = self.step(inputs, state)
+        return 1.01 * output, state
 
 
 def block(factory):
@@ -102,12 +111,22 @@ def test_a_core_and_the_baseline_are_counted(setting):
     assert all(value > 0 for each in (base, row) for value in (each.forward, each.train, each.step))
 
 
-@pytest.mark.parametrize(("factory", "where"), [(Drifting, "last state"), (Detached, "gradient of")])
-def test_a_core_whose_unrolling_is_wrong_is_not_timed(setting, factory, where, monkeypatch):
-    """An unrolling that is not what its steps are is named with what is off, and no clock is started."""
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("factory", "where"), [(Drifting, "outputs"), (Detached, "gradient of"), (Other, "outputs")])
+def test_a_core_whose_unrolling_is_wrong_is_not_timed(setting, factory, where, dtype, monkeypatch):
+    """An unrolling that is not what its reference's steps are is named with what is off, and no clock is started."""
+    setting = replace(setting, dtype=dtype)
     monkeypatch.setattr("seqtoolkit.bench.core.interleaved", lambda *_: pytest.fail("timed"))
     with pytest.raises(LawBroken, match=rf"^{factory.__name__.lower()}: .*nothing was timed.*{where}"):
         bench([block(Sum), block(factory)], setting)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("name", discover().names("core"))
+def test_every_core_passes_in_other_dtypes(name, dtype, setting):
+    """Each installed core is held against its reference in float64 and bfloat16 too, and timed."""
+    _, row = bench([read_core(discover(), name)], replace(setting, dtype=dtype, steps=4))
+    assert row.name == name
 
 
 def test_runs_take_turns():
