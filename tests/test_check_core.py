@@ -292,6 +292,12 @@ class CountsInState(Sound):
         return output, (hidden, cell, state[2] + 1)
 
 
+class OtherReference(Sound):
+    def reference_step(self, inputs, state):
+        output, state = self.step(inputs, state)
+        return output + 1e-3, state
+
+
 class OtherWhenCompiled(Sound):
     def step(self, inputs, state):
         output, state = super().step(inputs, state)
@@ -355,7 +361,7 @@ BROKEN = {
     LeakyRestart: "unroll_is_step restart_gradient training",
     CutGradient: "gradient_through_state",
     IdleParameter: "parameters",
-    InfiniteGradient: "unroll_is_step parameters training compiled autocast",
+    InfiniteGradient: "unroll_is_step reference parameters training compiled autocast",
     Unregistered: "state_dict",
     WrongDtype: "dtype_and_device autocast",
     WrongDevice: "dtype_and_device",
@@ -363,13 +369,14 @@ BROKEN = {
     Overwrites: "batch_first cut gradient_through_state float64 in_place no_grad",
     CachedStart: "call restart gradient_through_state in_place",
     AlwaysDrops: (
-        "unroll_is_step call cut rows restart gradient_through_state state_dict float64 repeatable layout no_grad compiled autocast copy"
+        "reference unroll_is_step call cut rows restart gradient_through_state state_dict float64 repeatable layout no_grad compiled autocast copy"
     ),
     Remembers: "unroll_is_step call cut past rows restart float64 repeatable layout no_grad training copy",
     PickyLayout: "rows restart layout",
     BlindToLayout: "layout",
     OtherNest: "batch_first",
     CountsInState: " ".join(set(CORE_LAWS) - {"shapes", "parameters"}),
+    OtherReference: "reference",
     OtherWhenCompiled: "compiled",
     OtherWithoutGradient: "no_grad",
     OtherWhenFrozen: "no_grad",

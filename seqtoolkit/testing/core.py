@@ -180,6 +180,7 @@ _LAWS: dict[str, Callable[[Trial], None]] = {
         in_place,
         repeatable,
         layout,
+        mode.reference,
         mode.no_grad,
         mode.training,
         mode.compiled,

@@ -1,8 +1,8 @@
-"""The laws of how a core is run: compiled, without gradients, in training, in lower precision, as a copy."""
+"""The laws of how a core is run: by its reference, compiled, without gradients, in training, in lower precision, as a copy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -17,20 +17,16 @@ LOW = 0.1
 """How far bfloat16, relative to what is large, may lead from float32 in a few steps."""
 
 
+def reference(trial: Trial) -> None:
+    """A step is the reference's step, gradients included."""
+    _same_outcome(trial, _by(trial.core.reference_step), steps=1)
+
+
 def compiled(trial: Trial) -> None:
     """Under torch.compile a step gives the same, gradients included."""
     torch.compiler.reset()
     try:
-        step = torch.compile(trial.core.step, backend="aot_eager")
-
-        def run(inputs: Tensor, state: State, first: Tensor | None) -> tuple[Tensor, State]:  # noqa: ARG001  none
-            outputs = []
-            for now in inputs:
-                output, state = step(now, state)
-                outputs.append(output)
-            return torch.stack(outputs), state
-
-        _same_outcome(trial, run, steps=2)
+        _same_outcome(trial, _by(torch.compile(trial.core.step, backend="aot_eager")), steps=2)
     finally:
         torch.compiler.reset()
 
@@ -92,6 +88,19 @@ def copy(trial: Trial) -> None:
     got, end = other.unroll(inputs, state, first)
     same("outputs of the copy, where the original's parameters change", got, wanted, trial.tolerance)
     same_state("last state of the copy", end, last, trial.tolerance)
+
+
+def _by(step: Callable[[Tensor, State], tuple[Tensor, State]]) -> Run:
+    """Unrolling by another step."""
+
+    def run(inputs: Tensor, state: State, first: Tensor | None) -> tuple[Tensor, State]:  # noqa: ARG001  none
+        outputs = []
+        for now in inputs:
+            output, state = step(now, state)
+            outputs.append(output)
+        return torch.stack(outputs), state
+
+    return run
 
 
 def _same_outcome(trial: Trial, run: Run, steps: int, first: Tensor | None = None) -> None:

@@ -41,7 +41,9 @@ def wanting(state: State) -> list[Tensor]:
 
 def weighted(*tensors: Tensor) -> Tensor:
     """A sum in which no two elements can stand for each other."""
-    parts = (tensor * torch.arange(tensor.numel(), device=tensor.device).mul(1.7).cos().view_as(tensor) for tensor in tensors)
+    parts = (
+        tensor * torch.arange(tensor.numel(), device=tensor.device).mul(1.7).cos().view_as(tensor) for tensor in tensors
+    )
     return torch.stack([part.sum() for part in parts]).sum()
 
 
