@@ -14,8 +14,10 @@ from torch import Tensor
 
 EPSILON = 1e-6
 """Keeps norms, cosines and usage away from zero, as published."""
-RANK = 4
-"""How much freer, in units of rounding, a slot must be than one before it to be taken first."""
+RANK, RANK_OF_DOUBLES = 32, 256
+"""How much freer, in units of rounding, a slot must be than one a place before it to be taken first."""
+RANKS = 0.01
+"""What that may come to over all places, where a dtype is so coarse."""
 
 
 class Settings(NamedTuple):
@@ -183,7 +185,9 @@ def ranks(like: Tensor, slots: int) -> Tensor:
     Slots of equal usage are taken by their place. In a memory that was empty all but a few slots are equal, and remain
     so up to rounding: without this, rounding would say which one is written.
     """
-    return torch.arange(slots, dtype=like.dtype, device=like.device) * (RANK * torch.finfo(like.dtype).eps)
+    units = RANK_OF_DOUBLES if like.dtype == torch.float64 else RANK
+    each = min(units * torch.finfo(like.dtype).eps, RANKS / slots)
+    return torch.arange(slots, dtype=like.dtype, device=like.device) * each
 
 
 def allocate(usage: Tensor) -> Tensor:
