@@ -37,6 +37,21 @@ class Sum(Core):
         return state, state
 
 
+class Bare(Sum):
+    """One with nothing to learn."""
+
+    def __init__(self, input_size):
+        super().__init__(input_size)
+        self.leak.requires_grad_(requires_grad=False)
+
+
+class Raises(Sum):
+    """One that cannot be made."""
+
+    def __init__(self, input_size):
+        raise RuntimeError(f"no memory for {input_size}")
+
+
 class Drifting(Sum):
     """One whose unrolling has another last state."""
 
@@ -109,6 +124,18 @@ def test_a_core_and_the_baseline_are_counted(setting):
     assert row.forward_operations == (setting.steps * 2 + zeros_and_stack) / setting.steps
     assert row.memory >= setting.steps * setting.batch_size * 4 * 4  # the states that the leak multiplies
     assert all(value > 0 for each in (base, row) for value in (each.forward, each.train, each.step))
+
+
+def test_a_core_with_nothing_to_learn_is_timed(setting):
+    """Its backward pass is that to the inputs."""
+    _, row = bench([block(Bare)], setting)
+    assert row.train_operations > row.forward_operations
+
+
+def test_a_core_that_cannot_be_made_is_named(setting):
+    """Whatever its constructor raises is one line with the core's name."""
+    with pytest.raises(ConfigError, match=r"^core raises: RuntimeError: no memory for 4$"):
+        bench([block(Raises)], setting)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

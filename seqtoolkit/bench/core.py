@@ -7,6 +7,7 @@ import copy
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from seqtoolkit.bench.clock import interleaved
 from seqtoolkit.bench.cost import cost
 from seqtoolkit.flow.core import Core
+from seqtoolkit.host.assemble import located
 from seqtoolkit.host.document import parse
 from seqtoolkit.host.plan import Block, written
 from seqtoolkit.host.problem import ConfigError
@@ -88,7 +90,7 @@ def bench(blocks: Sequence[Block], setting: Setting) -> list[Row]:
 
     Raises:
         ConfigError: a core cannot be made of these settings.
-        LawBroken: the unrolling of a core errs more than ALLOWED times as much as its steps do; nothing is timed then.
+        LawBroken: the unrolling of a core errs more than ALLOWED times as much as its reference; nothing is timed then.
     """
     torch.manual_seed(setting.seed)
     inputs = torch.randn(setting.steps, setting.batch_size, setting.input_size, **setting.place)
@@ -179,8 +181,8 @@ def _label(block: Block) -> str:
 def _make(block: Block, setting: Setting) -> Core:
     try:
         return block.maker()(input_size=setting.input_size).to(**setting.place)
-    except ValueError as error:
-        raise ConfigError([f"core {block.use}: {error}"]) from None
+    except Exception as error:  # noqa: BLE001  a plugin's constructor may raise anything
+        raise ConfigError([located(f"core {block.use}", signature(block.factory).parameters, error)]) from None
 
 
 def _outcome(core: Core, run: Callable[[Core, Tensor], Tensor], inputs: Tensor) -> dict[str, Tensor]:
@@ -219,7 +221,10 @@ def _forward(module: nn.Module, inputs: Tensor) -> Callable[[], None]:
 
 
 def _train(module: nn.Module, inputs: Tensor) -> Callable[[], None]:
-    learned = [each for each in module.parameters() if each.requires_grad]
+    learned: list[Tensor] = [each for each in module.parameters() if each.requires_grad]
+    if not learned:  # nothing to learn: what passes through is the inputs' gradient
+        inputs = inputs.clone().requires_grad_()
+        learned = [inputs]
 
     def run() -> None:
         torch.autograd.grad(module(inputs)[0].sum(), learned, allow_unused=True)
