@@ -112,3 +112,16 @@ def step(parameters: Parameters, settings: Settings, inputs: Tensor, memory: Ten
     forget_gate = torch.sigmoid(before_forget + settings.forget_bias)
     following = input_gate * torch.tanh(candidate) + forget_gate * memory
     return Step(following, input_gate, forget_gate, tuple(attention))
+
+
+def unroll(
+    parameters: Parameters, settings: Settings, inputs: Tensor, memory: Tensor, fresh: Tensor, first: Tensor | None
+) -> Tensor:
+    """All memories [T B N M]: inputs [T B n D] from `memory` [B N M], and from `fresh` [1 N M] in the rows that `first` [T B] marks."""
+    memories = []
+    for time, now in enumerate(inputs):
+        if first is not None:
+            memory = torch.where(first[time, :, None, None], fresh, memory)
+        memory = step(parameters, settings, now, memory).memory
+        memories.append(memory)
+    return torch.stack(memories)
