@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -79,3 +79,20 @@ class Core(nn.Module, ABC):
         if state is None:
             state = self.initial_state(inputs.shape[1])
         return self.unroll(inputs, state, first)
+
+
+class Attentive(Protocol):
+    """What a core may have besides, if it can show who attends to whom. A submodule named `attention` is none."""
+
+    def attention(self, inputs: Tensor, state: State | None = None, first: Tensor | None = None) -> Tensor:
+        """The weights at each step of `core(inputs, state, first)`: [T B blocks heads queries keys], without gradient.
+
+        With n the rows of an input (1 for inputs [T B D], n for [T B n D]), the last n keys are the input's, those before
+        them the core's own slots. Queries are the slots; where they are as many as the keys, the input asks too, and
+        its rows are the last n.
+        """
+
+
+def attends(core: object) -> TypeGuard[Attentive]:
+    """Whether a core has an `attention` to show."""
+    return callable(getattr(type(core), "attention", None))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 
 from seqtoolkit.flow.kind import Kind
-from seqtoolkit.flow.source import Block, Ragged, Sample, Source, Split, counter_bits
+from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source, Split, counter_bits
 
 _STREAM = (
     0x3A1C  # and the depth: keeps a choice apart from those of a mix inside, and from what sources draw themselves
@@ -82,6 +83,10 @@ class Mix(Source):
     def show(self, inputs: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> Sample:
         """As the first source shows it; all share one vocabulary."""
         return self.sources[0].show(inputs, targets, predictions)
+
+    def cases(self) -> list[Case]:
+        """The first case of each source, then the second ones, and so on."""
+        return [case for turn in zip_longest(*(each.cases() for each in self.sources)) for case in turn if case]
 
 
 def _join(parts: list[Any], order: np.ndarray) -> Any:

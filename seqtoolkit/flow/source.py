@@ -42,6 +42,19 @@ class Sample(NamedTuple):
     answer: str
 
 
+class Case(NamedTuple):
+    """An example worth a look, such as the pictures of attention draw.
+
+    `marked` are the steps that matter most, counted from where the example begins in its batch, padding left out.
+    """
+
+    name: str
+    """A few words; where it is empty, what `show` says of the question."""
+    block: Block
+    """That one example, as `draw` returns it."""
+    marked: tuple[int, ...] = ()
+
+
 class Source(BaseNode[Block], ABC):
     """A stream whose example at index i is a pure function of (seed, split, i).
 
@@ -90,6 +103,10 @@ class Source(BaseNode[Block], ABC):
         """One example of a batch as text: inputs [T ...], targets [U] (-100 where none is wanted), predictions [U]; ids or numbers."""
         wanted = targets != -100
         return Sample(str(inputs.tolist()), str(targets[wanted].tolist()), str(predictions[wanted].tolist()))
+
+    def cases(self) -> list[Case]:
+        """Examples worth a look, the same ones every time: the first three of the stream, unless a task knows better."""
+        return [Case("", self.draw(np.array([index], np.int64))) for index in range(3)]
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
         """Begin, or go on from a state; what was told of the last `LAG` updates has to be in `told` by then."""
