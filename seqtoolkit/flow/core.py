@@ -88,8 +88,8 @@ class Attentive(Protocol):
         """The weights at each step of `core(inputs, state, first)`: [T B blocks heads queries keys], without gradient.
 
         With n the rows of an input (1 for inputs [T B D], n for [T B n D]), the last n keys are the input's, those before
-        them the core's own slots. Queries are the slots; where they are as many as the keys, the input asks too, and
-        its rows are the last n.
+        them the core's own slots. Queries are slots, at most as many as the keys; where they are as many, the input
+        asks too, and its rows are the last n.
         """
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 from torchdata.nodes import BaseNode, Mapper
 
@@ -14,9 +15,11 @@ from seqtoolkit.flow.batch import Batch, Collate
 from seqtoolkit.flow.loss import Loss
 from seqtoolkit.flow.metric import Metric
 from seqtoolkit.flow.model import Model
-from seqtoolkit.flow.source import Source
+from seqtoolkit.flow.source import Block, Source
 from seqtoolkit.flow.spec import Record, Spec, SpecError, unify
 from seqtoolkit.flow.transform import Transform
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,32 @@ class Graph:
         """How many numbers training changes."""
         return sum(each.numel() for each in self.model.parameters())
 
-    def node(self, source: Source) -> BaseNode[Batch]:
-        """`source` through the transforms to batches, as torchdata nodes, on the caller's thread."""
+    def node(self, source: Source, device: torch.device = CPU) -> BaseNode[Batch]:
+        """`source` through the transforms to batches, as torchdata nodes, on the caller's thread.
+
+        A source that draws on a device draws on `device`.
+        """
         source.block = self.collate.size
+        if source.on_device:
+            source.device = device
         node: BaseNode[Any] = source
         for each in (*self.transforms, self.collate):
             node = Mapper(node, each)
         return node
 
-    def stream(self, source: Source, *, pin: bool = False) -> BaseNode[Batch]:
-        """The same, made ahead on a thread of its own, and in page-locked memory where a GPU will fetch it."""
-        return Ahead(self.node(source), pin=pin)
+    def batch(self, block: Block) -> Batch:
+        """One block through the transforms to a batch."""
+        for each in self.transforms:
+            block = each(block)
+        return self.collate(block)
+
+    def stream(self, source: Source, device: torch.device = CPU) -> BaseNode[Batch]:
+        """The batches of `node`, made ahead on a thread of its own, in page-locked memory where a GPU will fetch them.
+
+        What is drawn on the device is made when it is asked for, and there already.
+        """
+        node = self.node(source, device)
+        return node if source.on_device else Ahead(node, pin=device.type == "cuda")
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table of stages: key, part, what it reads, what it writes, parameters."""

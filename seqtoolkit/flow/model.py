@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from seqtoolkit.flow.attention import Attention, shown
 from seqtoolkit.flow.batch import IGNORED
 from seqtoolkit.flow.core import Core, State
 from seqtoolkit.flow.reading import read
@@ -159,15 +160,13 @@ class Model(nn.Module):
             targets: What is to be said [U B], read by teacher forcing in training alone.
         """
         vectors = self.encoder(inputs)
-        question = 0 if answers is None else len(vectors) - answers
-        if question < 0:
-            raise ValueError(f"answers: wanted at most the {len(vectors)} steps of the inputs, got {answers}")
+        question = _question(vectors, answers)
         if question < 1:
             if self.decoder is not None or self.feedback is not None:
                 raise ValueError("a decoder wants a question before the answer, got batches of answers only")
             outputs, state = self.core(vectors, state, first)
             return self.head(outputs), state
-        asked, answered = (None, None) if first is None else (first[:question], first[question:])
+        asked, answered = _cut(first, question)
         state = read(self.core, vectors[:question], state, asked)
         decoder = self.decoder or self.core
         if self.feedback is None:
@@ -175,10 +174,38 @@ class Model(nn.Module):
             return self.head(outputs), state
         return self._with_feedback(decoder, self.feedback, vectors[question:], state, targets)
 
+    @torch.no_grad()
+    def attention(self, inputs: Tensor, first: Tensor | None = None, answers: int | None = None) -> Attention:
+        """Who attends to whom on the way to the predictions of `model(inputs, None, first, answers)` in evaluation.
+
+        With teacher forcing, the steps of the answer are those in which the model reads its own answer.
+
+        Raises:
+            ValueError: the core has no attention to show, or not in the shape that is wanted; the model is in training.
+        """
+        vectors = self.encoder(inputs)
+        question = _question(vectors, answers)
+        if question < 1:
+            return shown(self.core, vectors, None, first)
+        asked, answered = _cut(first, question)
+        before = shown(self.core, vectors[:question], None, asked)
+        fed = vectors[question:]
+        if self.feedback is not None:
+            predictions, _ = self(inputs, None, first, answers)
+            said = torch.cat([self._start(fed)[None], predictions[:-1].argmax(-1)])
+            fed, answered = fed + self.feedback(said), None
+        state = read(self.core, vectors[:question], None, asked)
+        after = shown(self.decoder or self.core, fed, state, answered)
+        return Attention(torch.cat([before.weights, after.weights]), before.rows)
+
+    def _start(self, vectors: Tensor) -> Tensor:
+        assert self.feedback is not None
+        return torch.full(vectors.shape[1:2], self.feedback.num_embeddings - 1, device=vectors.device)
+
     def _with_feedback(
         self, decoder: Core, feedback: nn.Embedding, vectors: Tensor, state: State, targets: Tensor | None
     ) -> tuple[Tensor, State]:
-        start = torch.full(vectors.shape[1:2], feedback.num_embeddings - 1, device=vectors.device)
+        start = self._start(vectors)
         if self.training:
             if targets is None:
                 raise ValueError("teacher forcing wants the targets in training; call model.eval() to let it answer")
@@ -192,6 +219,18 @@ class Model(nn.Module):
             predictions.append(self.head(output[None])[0])
             said = predictions[-1].argmax(-1)
         return torch.stack(predictions), state
+
+
+def _question(vectors: Tensor, answers: int | None) -> int:
+    """How many steps come before the answer."""
+    question = 0 if answers is None else len(vectors) - answers
+    if question < 0:
+        raise ValueError(f"answers: wanted at most the {len(vectors)} steps of the inputs, got {answers}")
+    return question
+
+
+def _cut(first: Tensor | None, question: int) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if first is None else (first[:question], first[question:])
 
 
 def _at_least(name: str, value: int, least: int) -> None:
