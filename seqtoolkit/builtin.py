@@ -18,7 +18,7 @@ def transforms() -> dict[str, str]:
 @hookimpl
 def batches() -> dict[str, str]:
     """Ways to make batches."""
-    return {"pad": "seqtoolkit.flow.batch:Pad"}
+    return {"pad": "seqtoolkit.flow.batch:Pad", "stack": "seqtoolkit.flow.batch:Stack"}
 
 
 @hookimpl

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from seqtoolkit.flow.loss import Loss
     from seqtoolkit.flow.metric import Metric
     from seqtoolkit.flow.model import Encoder, Head
-    from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source, Split, counter_bits
+    from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source, Split, counter_bits, counter_tensor
     from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
     from seqtoolkit.flow.transform import Transform
     from seqtoolkit.flow.variable import read_variables, require_shapes
@@ -27,7 +27,16 @@ _HOMES = {
     "seqtoolkit.flow.loss": ("Loss",),
     "seqtoolkit.flow.metric": ("Metric",),
     "seqtoolkit.flow.model": ("Encoder", "Head"),
-    "seqtoolkit.flow.source": ("Block", "Case", "Ragged", "Sample", "Source", "Split", "counter_bits"),
+    "seqtoolkit.flow.source": (
+        "Block",
+        "Case",
+        "Ragged",
+        "Sample",
+        "Source",
+        "Split",
+        "counter_bits",
+        "counter_tensor",
+    ),
     "seqtoolkit.flow.spec": ("Record", "Spec", "SpecError", "record", "unify"),
     "seqtoolkit.flow.transform": ("Transform",),
     "seqtoolkit.flow.variable": ("read_variables", "require_shapes"),
@@ -61,6 +70,7 @@ __all__ = [
     "Tracker",
     "Transform",
     "counter_bits",
+    "counter_tensor",
     "find_grammar",
     "hookimpl",
     "map_state",

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqtoolkit.flow.batch import IGNORED, Batch, Pad
+from seqtoolkit.flow.batch import IGNORED, Batch, Pad, Stack
 from seqtoolkit.flow.source import Ragged
 from seqtoolkit.flow.spec import SpecError, record
 
@@ -129,3 +129,42 @@ def test_parts_of_a_batch():
     assert part.size == 2
     moved = batch.to(torch.device("meta"))
     assert moved.inputs.device.type == moved.targets.device.type == moved.mask.device.type == "meta"
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_stack_turns_examples_to_time_major(kind):
+    """Step t of example b stands at [t, b], arrays or tensors, matrices too; every answer is counted, nothing restarts."""
+    inputs, targets = np.arange(60, dtype=np.float32).reshape(2, 5, 3, 2), np.arange(4).reshape(2, 2)
+    stack = Stack(record(inputs="f32[B T 3 2]", targets="i64<4>[B U]"), size=2)
+    batch = stack({"inputs": kind(inputs), "targets": kind(targets)})
+    assert (batch.inputs.numpy() == inputs.swapaxes(0, 1)).all()
+    assert batch.targets.tolist() == targets.T.tolist()
+    assert batch.inputs.is_contiguous()
+    assert batch.targets.is_contiguous()
+    assert batch.mask.tolist() == [[True, True]] * 2
+    assert batch.first is None
+    assert {name: str(spec) for name, spec in stack.writes.items()} == {
+        "mask": "bool[U B]", "inputs": "f32[T B 3 2]", "targets": "i64<4>[U B]",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"inputs": "f32[B T 3]"}, "stack reads inputs, targets, but targets does not reach it"),
+        ({"question": "i64<3>[B L]"}, "but inputs does not reach it"),
+        ({"inputs": "f32[B T 3]", "targets": "i64<4>[B]"}, r"stack: wanted targets as i64\[B U ...\], got i64<4>\[B\]"),
+    ],
+)
+def test_stack_of_what_does_not_reach_it(fields, says):
+    """A field that is not there, or has no axis of steps, is named with what is wanted."""
+    with pytest.raises(SpecError, match=says):
+        Stack(record(**fields))
+
+
+@pytest.mark.parametrize(("inputs", "targets"), [((2, 5, 3), (2, 6)), ((2, 5, 3), (3, 1))])
+def test_stack_of_a_block_that_is_not_as_declared(inputs, targets):
+    """More answers than steps, or than examples, are refused with both shapes."""
+    stack = Stack(record(inputs="f32[B T 3]", targets="i64<4>[B U]"))
+    with pytest.raises(ValueError, match="as many examples of both, with no more answers than steps, got inputs"):
+        stack({"inputs": np.zeros(inputs, np.float32), "targets": np.zeros(targets, np.int64)})

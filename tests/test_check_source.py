@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqtoolkit.sdk import Ragged, Source, counter_bits, record
+from seqtoolkit.sdk import Ragged, Source, counter_bits, counter_tensor, record
 from seqtoolkit.testing import SOURCE_LAWS, LawBroken, check_source
 
 
@@ -207,6 +207,35 @@ class LiveMemory(Sound):
         self.kept["level"] = self.level
 
 
+class Drawn(Source):
+    """Digits and points drawn on the device that the source is told of."""
+
+    on_device = True
+    writes = record(digits="i64<8>[B 2]", point="f64[B 2]")
+
+    def draw(self, indexes):
+        bits = counter_tensor(self.seed, self.split, indexes, 4, device=self.device)
+        return {"digits": bits[:, :2] & 7, "point": bits[:, 2:].double()}
+
+
+class DrawnElsewhere(Drawn):
+    def draw(self, indexes):
+        bits = counter_tensor(self.seed, self.split, indexes, 2)
+        return super().draw(indexes) | {"digits": bits & 7}
+
+
+class DrawnAsArray(Drawn):
+    def draw(self, indexes):
+        bits = counter_bits(self.seed, self.split, indexes, 2)
+        return super().draw(indexes) | {"digits": (bits & np.uint64(7)).astype(np.int64)}
+
+
+class DrawnWithALook(Drawn):
+    def draw(self, indexes):
+        block = super().draw(indexes)
+        return block | {"point": block["point"].clamp(max=block["point"].max().item())}
+
+
 BROKEN = {
     MissingField: "fields",
     WrongDtype: "fields",
@@ -232,6 +261,9 @@ BROKEN = {
     RanksOverlap: "shards",
     ForgetsItsLevel: "resume memory",
     LiveMemory: "resume memory",
+    DrawnElsewhere: "placed",
+    DrawnAsArray: "placed",
+    DrawnWithALook: "placed",
 }
 """Each broken source, with all the laws that it breaks."""
 
@@ -245,10 +277,11 @@ def verdict(source, law):
     return ""
 
 
+@pytest.mark.parametrize("source", [Sound, Drawn])
 @pytest.mark.parametrize("law", SOURCE_LAWS)
-def test_sound_source_passes(law):
-    """A sound source passes every law."""
-    check_source(Sound, law)
+def test_sound_source_passes(law, source):
+    """A sound source passes every law, one that draws on a device too."""
+    check_source(source, law)
 
 
 @pytest.mark.parametrize("source", BROKEN)

@@ -77,6 +77,33 @@ def test_a_mix_in_a_mix_chooses_for_itself():
     assert abs(shares - [0.5, 0.125, 0.125, 0.25]).max() < 0.02
 
 
+class Pair(Source):
+    """Which source drew, at which index: a tensor on the device told, or an array."""
+
+    writes = record(row="i64[B 2]")
+
+    def __init__(self, name, seed=0, split="train", *, on_device=True):
+        super().__init__(seed, split)
+        self.name, self.on_device = name, on_device
+
+    def draw(self, indexes):
+        row = np.stack([np.full(len(indexes), self.name), indexes], 1)
+        return {"row": torch.from_numpy(row).to(self.device) if self.on_device else row}
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_a_mix_draws_on_a_device_where_all_its_sources_do(second):
+    """Then it is told where; where one of them cannot, all draw on the CPU, and tensors and arrays make one field."""
+    mix = Mix([partial(Pair, 0), partial(Pair, 1, on_device=second)])
+    assert mix.on_device is second
+    row = mix.draw(np.arange(40))["row"]
+    assert row[:, 1].tolist() == list(range(40))
+    assert {0, 1} == set(row[:, 0].tolist())
+    if second:
+        mix.device = torch.device("meta")
+        assert mix.draw(np.arange(40))["row"].device.type == "meta"
+
+
 def test_sources_are_told_seed_split_and_block():
     """All share the mix's seed and split, and count blocks as it does."""
     mix = _mix(seed=4, split="valid")

@@ -1,16 +1,23 @@
 """Sources: counted randomness, streams that resume and shard, feedback at fixed blocks."""
+# ruff: noqa: D102  the methods are those of the class they stand in for
 
 import copy
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqtoolkit.flow.ahead import PREFETCH
-from seqtoolkit.flow.source import LAG, SPLITS, Ragged, counter_bits
+from seqtoolkit.flow.batch import Stack
+from seqtoolkit.flow.mix import Mix
+from seqtoolkit.flow.source import LAG, SPLITS, Ragged, Source, counter_bits, counter_tensor
+from seqtoolkit.flow.spec import record
 
 INDEXES = np.arange(20_000, dtype=np.int64)
 KEYS = st.tuples(st.integers(-(2**70), 2**70), st.sampled_from(SPLITS), st.integers(0, 2**40))
@@ -239,3 +246,87 @@ def test_who_listens(toy):
     """A source listens where it does something with what it hears."""
     assert not toy.Echo().listens
     assert toy.Rising().listens
+
+
+@given(
+    st.lists(st.integers(-(2**62), 2**62), max_size=12),
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from(SPLITS),
+    st.integers(0, 5),
+    st.integers(0, 9),
+)
+def test_bits_of_tensors_are_those_of_arrays(indexes, seed, split, words, stream):
+    """counter_tensor gives the bits of counter_bits, whatever is asked for, in whatever order."""
+    some = np.array(indexes, np.int64)
+    for asked in (some, np.arange(len(some)) + (some[0] if len(some) else 0)):
+        kept = asked.copy()
+        wanted = counter_bits(seed, split, asked, words, stream)
+        assert (counter_tensor(seed, split, asked, words, stream).numpy().view(np.uint64) == wanted).all()
+        assert (asked == kept).all()
+
+
+@pytest.mark.parametrize(("indexes", "copies"), [(range(5, 25), 0), ([3], 0), ([1, 0, 2], 1)])
+def test_bits_are_made_where_they_are_asked_for(indexes, copies):
+    """On another device all is computed there; only indexes with gaps are copied to it."""
+    with Copies() as seen:
+        made = counter_tensor(0, "train", np.array(indexes), 3, device="meta")
+    assert (made.device.type, tuple(made.shape), made.dtype) == ("meta", (len(indexes), 3), torch.int64)
+    assert seen.count == copies
+
+
+class Copies(TorchDispatchMode):
+    """Counts the copies from one device to another."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        return function(*args, **(kwargs or {}))
+
+
+class Drawn(Source):
+    """Numbers drawn on a device; keeps which indexes were asked of it, and from which thread."""
+
+    on_device = True
+
+    def __init__(self, seed=0, split="train"):
+        super().__init__(seed, split)
+        self.writes, self.asked, self.threads = record(inputs="f32[B T 2]", targets="i64<4>[B U]"), [], set()
+
+    def draw(self, indexes):
+        self.asked.append(int(indexes[0]))
+        self.threads.add(threading.current_thread())
+        bits = counter_tensor(self.seed, self.split, indexes, 7, device=self.device)
+        return {"inputs": bits[:, :6].float().unflatten(1, (3, 2)), "targets": bits[:, 6:] & 3}
+
+
+def _drawing(toy, source):
+    graph = toy.graph()
+    graph.collate = Stack(source.writes, size=4)
+    return graph
+
+
+def test_what_is_drawn_on_the_device_is_not_made_ahead(toy):
+    """Each block is drawn when it is asked for, by who asks, and resumes from its state like any other."""
+    source = Drawn()
+    graph = _drawing(toy, source)
+    stream, plain = graph.stream(source), _batches(graph.node(Drawn()), 5)
+    for taken in range(1, 4):
+        assert _batches(stream, 1) == plain[taken - 1 : taken]
+        assert source.asked == [4 * each for each in range(taken)]
+    assert source.threads == {threading.current_thread()}
+    again = graph.stream(Drawn())
+    again.reset(copy.deepcopy(stream.state_dict()))
+    assert _batches(again, 2) == plain[3:]
+
+
+def test_a_stream_tells_its_source_where_to_draw(toy):
+    """A batch of a source that draws on the device is there; other sources are left where they are."""
+    for make in (Drawn, partial(Mix, [Drawn, Drawn])):
+        source = make()
+        batch = next(_drawing(toy, source).stream(source, torch.device("meta")))
+        assert {each.device.type for each in (batch.inputs, batch.targets, batch.mask)} == {"meta"}
+        assert batch.inputs.shape == (3, 4, 2)
+    echo = toy.Echo()
+    toy.graph().node(echo, torch.device("meta"))
+    assert echo.device.type == "cpu"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seqtoolkit.flow.source import Block, Ragged
-from seqtoolkit.flow.spec import Record, SpecError, record, unify
+from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
 
 IGNORED = -100
 """The target at a place where nothing is learned: torch's `ignore_index`."""
@@ -111,6 +111,33 @@ class Pad(Collate):
         targets = _left(answer, np.full((rows, steps), IGNORED, np.int64))
         mask = _left(counted, np.zeros((rows, steps), bool))
         return Batch(*(torch.from_numpy(np.ascontiguousarray(each.T)) for each in (inputs, targets, mask, first)))
+
+
+class Stack(Collate):
+    """Examples of one length, side by side; the answer stands at the last U steps, and all of it is counted.
+
+    Made where the block is: on a device nothing comes from elsewhere.
+    """
+
+    def __init__(self, input_spec: Record, size: int = 64) -> None:
+        super().__init__(size)
+        self.reads, self.writes = {}, record(mask="bool[U B]")
+        for name, steps in (("inputs", "T"), ("targets", "U")):
+            if name not in input_spec:
+                raise SpecError(f"stack reads inputs, targets, but {name} does not reach it")
+            given = Spec.parse(input_spec[name])
+            if len(given.axes) < 2:
+                raise SpecError(f"stack: wanted {name} as {given.dtype}[B {steps} ...], got {given}")
+            self.reads[name] = Spec(given.dtype, ("B", steps, *given.axes[2:]), given.bound)
+            self.writes[name] = Spec(given.dtype, (steps, "B", *given.axes[2:]), given.bound)
+
+    def __call__(self, block: Block) -> Batch:
+        """Blocks have `inputs` [B T ...] and `targets` [B U ...], arrays or tensors. Raises ValueError where they have not."""
+        inputs, targets = (torch.as_tensor(block[name]).transpose(0, 1).contiguous() for name in ("inputs", "targets"))
+        if len(targets) > len(inputs) or targets.shape[1] != inputs.shape[1]:
+            shapes = f"inputs {list(inputs.shape)} and targets {list(targets.shape)}"
+            raise ValueError(f"stack: wanted as many examples of both, with no more answers than steps, got {shapes}")
+        return Batch(inputs, targets, torch.ones(targets.shape[:2], dtype=torch.bool, device=targets.device))
 
 
 def _left(ragged: Ragged, dense: np.ndarray) -> np.ndarray:

@@ -48,6 +48,7 @@ class Mix(Source):
                 raise ValueError("sources.{}: wanted the fields of sources.0, {}, got {}".format(number, *fields))
         ends = np.cumsum(weights)
         self._ends = ends / ends[-1]
+        self.on_device = all(each.on_device for each in self.sources)
         self._depth: int = 1 + max((each._depth for each in self.sources if isinstance(each, Mix)), default=0)  # noqa: SLF001  another Mix
 
     def draw(self, indexes: np.ndarray) -> Block:
@@ -55,7 +56,7 @@ class Mix(Source):
         bits = counter_bits(self.seed, self.split, indexes, 1, _STREAM + self._depth)[:, 0]
         choice = np.searchsorted(self._ends, (bits >> np.uint64(11)) / 2.0**53, side="right")
         for source in self.sources:
-            source.block, source.world = self.block, self.world
+            source.block, source.world, source.device = self.block, self.world, self.device
         chosen = [number for number in range(len(self.sources)) if (choice == number).any()]
         blocks = [self.sources[number].draw(indexes[choice == number]) for number in chosen]
         order = np.argsort(np.concatenate([np.flatnonzero(choice == number) for number in chosen]))
@@ -97,6 +98,7 @@ def _join(parts: list[Any], order: np.ndarray) -> Any:
         ordered = lengths[order]
         within = np.arange(len(values)) - np.repeat(np.cumsum(ordered) - ordered, ordered)
         return Ragged(values[np.repeat(begins, ordered) + within], ordered)
-    if isinstance(parts[0], torch.Tensor):
-        return torch.cat(parts)[torch.from_numpy(order)]
+    if any(isinstance(part, torch.Tensor) for part in parts):
+        whole = torch.cat([torch.as_tensor(part) for part in parts])
+        return whole[torch.from_numpy(order).to(whole.device)]
     return np.concatenate(parts)[order]

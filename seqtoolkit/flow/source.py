@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 from torchdata.nodes import BaseNode
 
 from seqtoolkit.flow.spec import Record
@@ -17,6 +19,7 @@ SPLITS: tuple[str, ...] = ("train", "valid", "test")
 LAG = 4
 """The block that hears of an update is this many after its own: one more than are ever made ahead, pinned ones included."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 class Ragged(NamedTuple):
@@ -65,12 +68,16 @@ class Source(BaseNode[Block], ABC):
 
     writes: Record
     """The fields of a block; L and A stand for ragged axes, and the axis of examples is B."""
+    on_device: bool = False
+    """Whether `draw` makes tensors on `device`, when they are asked for, so that nothing is made ahead: the same numbers on
+    every device, without a look at any of them, for which a GPU would have to stop."""
 
     def __init__(self, seed: int = 0, split: Split = "train") -> None:
         super().__init__()
         if split not in SPLITS:
             raise ValueError(f"split: wanted one of {', '.join(SPLITS)}, got {split!r}")
         self.seed, self.split = seed, split
+        self.device = torch.device("cpu")
         self.block, self.rank, self.world = 1, 0, 1
         self.index = 0
         self._blocks = 0
@@ -138,14 +145,45 @@ def counter_bits(seed: int, split: str, indexes: np.ndarray, words: int, stream:
 
     The numbers of SplitMix64 (Steele, Lea & Flood 2014) at each example's own place in a sequence keyed by the rest.
     """
-    key = np.zeros(1, np.uint64)
-    for part in (seed, SPLITS.index(split), stream):
-        key = _mix(key + np.uint64(part % 2**64) + _GOLDEN)
-    start = _mix(key ^ _mix(indexes.astype(np.uint64) * _GOLDEN + _GOLDEN))
+    start = _mix(_key(seed, split, stream) ^ _mix(indexes.astype(np.uint64) * _GOLDEN + _GOLDEN))
     return _mix(start[:, None] + np.arange(1, words + 1, dtype=np.uint64) * _GOLDEN)
 
 
+def counter_tensor(
+    seed: int, split: str, indexes: np.ndarray, words: int, stream: int = 0, device: torch.device | str = "cpu"
+) -> Tensor:
+    """The bits of `counter_bits` as a tensor made on `device`: int64 [len(indexes), words].
+
+    Nothing is copied to the device where the indexes follow one another, as those of a stream do.
+    """
+    if len(indexes) and (np.diff(indexes) == 1).all():
+        counters = torch.arange(int(indexes[0]), int(indexes[-1]) + 1, device=device)
+    else:
+        counters = torch.from_numpy(indexes.astype(np.int64)).to(device)
+    golden, key = _signed(_GOLDEN), _signed(_key(seed, split, stream)[0])
+    start = _mix_tensor(_mix_tensor((counters + 1) * golden) ^ key)
+    return _mix_tensor(start[:, None] + torch.arange(1, words + 1, device=device) * golden)
+
+
+def _key(seed: int, split: str, stream: int) -> np.ndarray:
+    key = np.zeros(1, np.uint64)
+    for part in (seed, SPLITS.index(split), stream):
+        key = _mix(key + np.uint64(part % 2**64) + _GOLDEN)
+    return key
+
+
 def _mix(bits: np.ndarray) -> np.ndarray:
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    for shift, factor in zip((30, 27), _FACTORS, strict=True):
+        bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
     return bits ^ (bits >> np.uint64(31))
+
+
+def _mix_tensor(bits: Tensor) -> Tensor:
+    """`_mix` in place, in int64: torch cannot shift uint64, so the signs that a shift brings in are cut off."""
+    for shift, factor in zip((30, 27), _FACTORS, strict=True):
+        bits.bitwise_xor_((bits >> shift).bitwise_and_(2 ** (64 - shift) - 1)).mul_(_signed(factor))
+    return bits.bitwise_xor_((bits >> 31).bitwise_and_(2**33 - 1))
+
+
+def _signed(bits: int | np.uint64) -> int:
+    return int(np.uint64(bits).astype(np.int64))

@@ -97,6 +97,18 @@ def apart(stream: Stream) -> None:
         demand(differ, f"{name} gives the same examples as seed 0 of split {SPLITS[0]}")
 
 
+def placed(stream: Stream) -> None:
+    """A source that draws on a device makes all that it gives there, without a look at what it makes."""
+    source = stream.make()
+    if not source.on_device:
+        return
+    source.device = torch.device("meta")  # has shapes and no numbers, so that none can be looked at
+    for where, indexes in {"": stream.indexes, ", every other index": stream.indexes[::2].copy()}.items():
+        for name, field in source.draw(indexes).items():
+            got = f"on {field.device}" if isinstance(field, torch.Tensor) else type(field).__name__
+            demand(got == "on meta", f"{name}{where}: wanted a tensor on source.device, got {got}")
+
+
 def untouched(stream: Stream) -> None:
     """A source changes nothing that it was given, and keeps nothing that it gave."""
     source, indexes = stream.make(), stream.indexes
@@ -176,7 +188,7 @@ def memory(stream: Stream) -> None:
 
 
 _LAWS: dict[str, Callable[[Stream], None]] = {
-    law.__name__: law for law in (fields, pure, order, apart, untouched, start, resume, shards, memory)
+    law.__name__: law for law in (fields, pure, order, apart, placed, untouched, start, resume, shards, memory)
 }
 SOURCE_LAWS: tuple[str, ...] = tuple(_LAWS)
 """The names of the laws, in the order in which `check_source` tries them."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from seqtoolkit.flow.batch import Batch
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.source import Sample, Source
+from seqtoolkit.flow.view import View, look
 from seqtoolkit.train.optimize import Update, exact
 
 
@@ -25,6 +26,7 @@ class EvaluateSettings:
         test_examples: On how many examples of the test split, once, after the last update; 0 leaves the test out.
         best: The metric by which the best checkpoint is chosen; the first one of the pipeline where null.
         samples: How many examples are shown with the model's answer.
+        attention: Whether what the core attends to, in the cases of the source, is drawn each time.
     """
 
     every: int = 200
@@ -32,6 +34,7 @@ class EvaluateSettings:
     test_examples: int = 0
     best: str | None = None
     samples: int = 4
+    attention: bool = False
 
 
 class Evaluated(NamedTuple):
@@ -39,15 +42,23 @@ class Evaluated(NamedTuple):
 
     metrics: dict[str, float]
     samples: list[Sample]
+    views: list[View]
+    """what the core attends to, where that was asked for"""
 
 
 class Evaluation:
-    """The metrics of a pipeline, and its loss, over the first `examples` of `source`: the same ones every time."""
+    """The metrics of a pipeline, and its loss, over the first `examples` of `source`: the same ones every time.
 
-    def __init__(self, graph: Graph, source: Source, examples: int, samples: int = 0) -> None:
+    With `attention`, what the core attends to in the cases of the source as well.
+    """
+
+    def __init__(
+        self, graph: Graph, source: Source, examples: int, samples: int = 0, *, attention: bool = False
+    ) -> None:
         if examples < 1:
             raise ValueError(f"examples: wanted at least 1, got {examples}")
         self.graph, self.source, self.examples, self.samples = graph, source, examples, samples
+        self.attention = attention
 
     def __call__(self, update: Update, stopped: Callable[[], bool] = lambda: False) -> Evaluated | None:
         """Evaluate the model as it is now; None where `stopped` came true meanwhile."""
@@ -68,16 +79,17 @@ class Evaluation:
                     samples += self._show(batch, predictions, self.samples - len(samples))
                     if stopped():
                         return None
+                views = look(self.graph, self.source, update.device) if self.attention else []
             finally:
                 model.train(was_training)
         total, count = sums.pop("loss").tolist()
         values = {"loss": total / count if count else float("nan")} | {
             name: metrics[name].result(each) for name, each in sums.items()
         }
-        return Evaluated({f"{self.source.split}/{name}": value for name, value in values.items()}, samples)
+        return Evaluated({f"{self.source.split}/{name}": value for name, value in values.items()}, samples, views)
 
     def _batches(self, device: torch.device) -> Iterator[Batch]:
-        node = self.graph.node(self.source)  # no thread: ending one takes longer than making these batches
+        node = self.graph.node(self.source, device)  # no thread: ending one takes longer than making these batches
         node.reset()
         left = self.examples
         while left > 0:

@@ -32,7 +32,7 @@ class Learner(ABC):
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self.graph, self.device = graph, device
         self.model = graph.model.to(device)
-        self._node = graph.stream(graph.source, pin=device.type == "cuda")
+        self._node = graph.stream(graph.source, device)
         self._told: deque[dict[str, float]] = deque(maxlen=LAG)
 
     def stream(self) -> Iterator[Batch]:
