@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from seqtoolkit.flow.core import attends
+from seqtoolkit.flow.heatmap import ready
 from seqtoolkit.flow.model import Decoding, Model
 from seqtoolkit.folder import RunFolder
 from seqtoolkit.host.assemble import assemble, located, make_source
 from seqtoolkit.host.config import ConfigError, Plan
-from seqtoolkit.host.registry import Registry
+from seqtoolkit.host.registry import PartError, Registry
 from seqtoolkit.recorder import Recorder
 from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
@@ -65,8 +67,11 @@ class Experiment:
             self.learner: Learner = plan.learner.maker()(**given)
         with _under("evaluate", EvaluateSettings):
             source = make_source(self.plan.evaluate_source, seed=self.run.seed)
-            self.evaluation = Evaluation(self.graph, source, self.evaluate.examples, self.evaluate.samples)
             self._check_best()
+            self._check_attention()
+            self.evaluation = Evaluation(
+                self.graph, source, self.evaluate.examples, self.evaluate.samples, attention=self.evaluate.attention
+            )
         with _under("track", plan.track.factory):
             self.tracker: Tracker = plan.track.maker()()
 
@@ -109,6 +114,14 @@ class Experiment:
         if best is not None and best not in known:
             raise ValueError(f"best: wanted one of {', '.join(known)}, got {best!r}")
 
+    def _check_attention(self) -> None:
+        if self.evaluate.attention:
+            try:
+                require_attention(self.graph.model, self.plan, self.registry)
+                ready()
+            except ValueError as error:
+                raise ValueError(f"attention: {error}") from None
+
     def _start(self, place: RunFolder) -> str | None:
         tags = {**environment_tags(), "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
         params = {**_flat(self.plan.resolved), "parameters": self.graph.parameters}
@@ -126,7 +139,7 @@ class Experiment:
         source = make_source(self.plan.evaluate_source, seed=self.run.seed, split="test")
         found = Evaluation(self.graph, source, self.evaluate.test_examples)(self.learner.update)
         assert found is not None
-        recorder.evaluated(step, *found)
+        recorder.evaluated(step, found.metrics, found.samples)
         return found.metrics
 
     def _end(self, place: RunFolder, recorder: Recorder, status: Any, error: str | None) -> None:
@@ -137,6 +150,19 @@ class Experiment:
         recorder.close()
         self.registry.notify("run_ended", run=self, status=status)
         self.tracker.end(status, error)
+
+
+def require_attention(model: Model, plan: Plan, registry: Registry) -> None:
+    """Raises ValueError, which names the cores that have one, where a model's core has no attention to show."""
+    if not attends(model.core):
+        having = ", ".join(name for name in registry.names("core") if _attends(registry, name))
+        raise ValueError(f"the core {plan.core.use} has no attention to show; those that have: {having or 'none'}")
+
+
+def _attends(registry: Registry, name: str) -> bool:
+    with contextlib.suppress(PartError):
+        return attends(registry.resolve("core", name))
+    return False
 
 
 def _positive(run: RunSettings) -> None:

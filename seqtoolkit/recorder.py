@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from seqtoolkit.flow.heatmap import draw
 from seqtoolkit.flow.source import Sample
+from seqtoolkit.flow.view import View
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.train.tracking import Tracker, curves
 from seqtoolkit.train.tracking.progress import Progress
 
 METRICS = "metrics.jsonl"
+ATTENTION = "attention"
+"""The folder of pictures in the run's own, and among its artifacts."""
 
 
 class Recorder:
@@ -48,6 +52,17 @@ class Recorder:
         self._record(step, metrics)
         self.progress.evaluated(step, metrics, samples)
         self.registry.notify("evaluated", run=self.run, step=step, metrics=metrics)
+
+    def looked(self, step: int, views: list[View]) -> None:
+        """Draw what the core attends to; a picture that cannot be drawn stops nobody."""
+        path = self.folder / ATTENTION / f"step_{step:08d}.png"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            draw(views, path, f"attention of {self.folder.name}\nstep {step}")
+        except (OSError, ValueError) as error:
+            self.progress.note(f"attention at step {step} could not be drawn: {error}")
+        else:
+            self.tracker.artifact(path, ATTENTION)
 
     def saved(self, step: int, path: Path, *, best: bool) -> None:  # noqa: ARG002  the tracker keeps the last and best at the end
         """A checkpoint is on the disk."""

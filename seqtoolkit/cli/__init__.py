@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seqtoolkit.cli import bench, pipelines, plugins, run
+from seqtoolkit.cli import bench, pipelines, plot, plugins, run
 
 app = typer.Typer(
     help="Sequence-modelling experiments with pluggable memory cores and tasks.",
@@ -39,6 +39,7 @@ app.command("check")(run.check)
 app.command("deliver")(run.deliver)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(pipelines.app, name="pipelines")
+app.add_typer(plot.app, name="plot")
 app.add_typer(bench.app, name="bench")
 
 

@@ -94,5 +94,5 @@ class Attentive(Protocol):
 
 
 def attends(core: object) -> TypeGuard[Attentive]:
-    """Whether a core has an `attention` to show."""
-    return callable(getattr(type(core), "attention", None))
+    """Whether a core, or a class of cores, has an `attention` to show."""
+    return callable(getattr(core if isinstance(core, type) else type(core), "attention", None))

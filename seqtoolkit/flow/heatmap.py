@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _LARGEST, _SMALLEST = 16, 4
 """How many pixels the side of one weight has."""
 _STEPS = 16
 """How many steps are shown where nothing is said."""
-_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 62, 84, 62, 66, 50
+_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 62, 84, 80, 66, 50
 _NARROWEST = 660
 _GAP = 1
 """Between two matrices, in weights."""
@@ -37,9 +37,24 @@ class Choice:
     ones that can be read where None. All count from 0.
     """
 
-    head: int | Literal["mean", "all"] = "mean"
+    head: int | str = "mean"
     block: int = 0
     steps: tuple[int, int] | None = None
+
+    def text(self, view: View) -> str:
+        """In words: which heads, which block."""
+        blocks, heads = view.weights.shape[1:3]
+        if heads == 1:
+            which = "1 head"
+        elif isinstance(self.head, int):
+            which = f"head {self.head} of {heads}"
+        else:
+            which = "each head" if self.head == "all" else f"mean of {heads} heads"
+        return f"{which}, block {self.block} of {blocks}" if blocks > 1 else which
+
+
+MEAN = Choice()
+"""What is drawn where nothing is said: the mean of the heads of the first block."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +71,10 @@ def ready() -> None:
         raise ValueError("a picture wants matplotlib, which is not installed: pip install matplotlib")
 
 
-def draw(views: Sequence[View], path: Path, title: str, choice: Choice = Choice()) -> tuple[int, int]:
+def draw(views: Sequence[View], path: Path, title: str, choice: Choice = MEAN) -> tuple[int, int]:
     """Draw what each case attends to, a row a case and a matrix a step, to a .png, .svg or .pdf file.
 
-    The picture has at most about 1700 x 1900 pixels; the same arguments give the same bytes. Returns the steps that are
+    `title` is completed by which heads are shown. The picture has at most about 1700 x 1900 pixels; the same arguments give the same bytes. Returns the steps that are
     shown, from and to.
 
     Raises:
@@ -72,7 +87,7 @@ def draw(views: Sequence[View], path: Path, title: str, choice: Choice = Choice(
     if not views:
         raise ValueError("there is no case to draw")
     _check(views, choice)
-    count = sum(1 if isinstance(choice.head, int) or choice.head == "mean" else _heads(each) for each in views)
+    count = len(views) * (views[0].weights.shape[2] if choice.head == "all" else 1)
     start, stop = choice.steps or (0, _fitting(views, count))
     stop = min(stop, max(len(each.weights) for each in views))
     side = _side(views, count, stop - start)
@@ -83,7 +98,7 @@ def draw(views: Sequence[View], path: Path, title: str, choice: Choice = Choice(
             + ", or one --head" * (choice.head == "all")
         )
     rows = [row for view in views for row in _rows(view, choice, start, stop)]
-    _save(_figure(rows, views[0].rows, (start, stop), side, title), path)
+    _save(_figure(rows, views[0].rows, (start, stop), side, f"{title}, {choice.text(views[0])}"), path)
     return start, stop
 
 
@@ -93,18 +108,12 @@ def check_ending(path: Path) -> None:
         raise ValueError(f"wanted a file ending in {', '.join(ENDINGS)}, got {path}")
 
 
-def _heads(view: View) -> int:
-    return view.weights.shape[2]
-
-
 def _check(views: Sequence[View], choice: Choice) -> None:
     blocks, heads = views[0].weights.shape[1:3]
-    numbers = {"block": (choice.block, blocks)}
-    if isinstance(choice.head, int):
-        numbers["head"] = (choice.head, heads)
-    for name, (given, there) in numbers.items():
-        if not 0 <= given < there:
-            raise ValueError(f"{name}: wanted one from 0 to {there - 1}, got {given}")
+    if not 0 <= choice.block < blocks:
+        raise ValueError(f"block: wanted one from 0 to {blocks - 1}, got {choice.block}")
+    if choice.head not in ("mean", "all", *range(heads)):
+        raise ValueError(f"head: wanted mean, all, or one from 0 to {heads - 1}, got {choice.head}")
     longest = max(len(each.weights) for each in views)
     if choice.steps is not None and not 0 <= choice.steps[0] < min(choice.steps[1], longest):
         start, stop = choice.steps
@@ -133,7 +142,7 @@ def _rows(view: View, choice: Choice, start: int, stop: int) -> list[_Row]:
         return [_Row(view.name, weights.mean(1), marked)]
     if isinstance(choice.head, int):
         return [_Row(view.name, weights[:, choice.head], marked)]
-    return [_Row(f"{view.name}, head {head}", weights[:, head], marked) for head in range(_heads(view))]
+    return [_Row(f"{view.name}, head {head}", weights[:, head], marked) for head in range(weights.shape[1])]
 
 
 def _figure(rows: Sequence[_Row], inputs: int, window: tuple[int, int], side: int, title: str) -> Any:

@@ -55,5 +55,5 @@ def _question(source: Source, batch: Batch, number: int) -> str:
     """A name for a case without one."""
     if type(source).show is Source.show:
         return f"example {number + 1}"
-    inputs, targets = batch.inputs[:, 0].numpy(), batch.targets[:, 0].numpy()
+    inputs, targets = batch.inputs[:, 0].cpu().numpy(), batch.targets[:, 0].cpu().numpy()
     return source.show(inputs, targets, np.where(targets == IGNORED, 0, targets)).question

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from seqtoolkit.flow.source import Sample
+from seqtoolkit.flow.view import View
 from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
 from seqtoolkit.train.evaluate import Evaluated, EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
@@ -57,6 +58,9 @@ class Relay(Protocol):
 
     def evaluated(self, step: int, metrics: Mapping[str, float], samples: list[Sample]) -> None:
         """An evaluation is done."""
+
+    def looked(self, step: int, views: list[View]) -> None:
+        """What the core attends to, where a run was asked to show it, after an evaluation."""
 
     def saved(self, step: int, path: Path, *, best: bool) -> None:
         """A checkpoint is on the disk."""
@@ -176,13 +180,14 @@ class Fit:
         """Evaluate; the score, if it is the best so far. A stop cuts it short: it is owed until the run goes on."""
         began = time.monotonic()
         found = self.evaluation(self.learner.update, lambda: stop.asked)
+        if found is not None:
+            self._owed, self._saved = False, None
+            self.latest.update(found.metrics)
+            self.relay.evaluated(self.step, found.metrics, found.samples)
+            if found.views:
+                self.relay.looked(self.step, found.views)
         self._since = (self._since[0] + time.monotonic() - began, self._since[1])
-        if found is None:
-            return None
-        self._owed, self._saved = False, None
-        self.latest.update(found.metrics)
-        self.relay.evaluated(self.step, *found)
-        return self._score(found)
+        return None if found is None else self._score(found)
 
     def _score(self, found: Evaluated) -> float | None:
         metrics = self.learner.graph.metrics

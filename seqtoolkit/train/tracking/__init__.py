@@ -3,6 +3,7 @@
 from seqtoolkit.train.tracking.curve import curves
 from seqtoolkit.train.tracking.dispatch import deliver
 from seqtoolkit.train.tracking.environment import environment_tags
+from seqtoolkit.train.tracking.late import attach
 from seqtoolkit.train.tracking.mlflow import MLflowTracker
 from seqtoolkit.train.tracking.tracker import NullTracker, Status, Tracker, Value
 
@@ -12,6 +13,7 @@ __all__ = [
     "Status",
     "Tracker",
     "Value",
+    "attach",
     "curves",
     "deliver",
     "environment_tags",
