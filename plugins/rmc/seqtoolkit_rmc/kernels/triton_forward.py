@@ -63,7 +63,20 @@ def project(line, matrix, vectors, live, S: tl.constexpr, ACC: tl.constexpr):  #
 
 @triton.jit
 def attend(
-    line, work, vectors, memories, fresh, arriving, first, time, batch, mean, scale, at, S: tl.constexpr, ACC: tl.constexpr
+    line,
+    work,
+    vectors,
+    memories,
+    fresh,
+    arriving,
+    first,
+    time,
+    batch,
+    mean,
+    scale,
+    at,
+    S: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # noqa: N803
     """The memory and what each row reads, summed into `work`; the sum's mean and 1 / std."""
     rows, sample, live, arrivals, origin, there = at
@@ -142,7 +155,7 @@ def row_gates(line, matrix, drive, live, S: tl.constexpr, ACC: tl.constexpr):  #
     return entering, keeping
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps", "batch"])
 def forward(
     matrix, vectors, arriving, drive, memories, fresh, first, tape, scratch, stats, steps, batch, S: tl.constexpr
 ):  # noqa: N803
@@ -177,8 +190,23 @@ def forward(
         center, last = perceive(line, work, mlp, inner, live, S, ACC)
         tl.debug_barrier()
         gate(
-            line, work, mlp + S.layers * S.size * S.size, inner + (S.layers + 2) * S.size,
-            drive, memories, fresh, first, tape, time, steps, batch, center, last, at, S, ACC,
+            line,
+            work,
+            mlp + S.layers * S.size * S.size,
+            inner + (S.layers + 2) * S.size,
+            drive,
+            memories,
+            fresh,
+            first,
+            tape,
+            time,
+            steps,
+            batch,
+            center,
+            last,
+            at,
+            S,
+            ACC,
         )
         if S.kept:
             note = stats + time * 4 * count + rows
@@ -191,8 +219,23 @@ def forward(
 
 @triton.jit
 def gate(
-    line, work, matrix, norm, drive, memories, fresh, first, tape, time, steps, batch, mean, scale, at,
-    S: tl.constexpr, ACC: tl.constexpr,
+    line,
+    work,
+    matrix,
+    norm,
+    drive,
+    memories,
+    fresh,
+    first,
+    tape,
+    time,
+    steps,
+    batch,
+    mean,
+    scale,
+    at,
+    S: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # noqa: N803
     """Normalize the candidate, gate it, and leave the new memory to the next step. `norm` points at gain and shift."""
     rows, sample, live, _, _, _ = at

@@ -32,6 +32,8 @@ class Tile:
     """Whether the tape is kept for a backward pass; otherwise it holds two steps, used in turn."""
     epsilon: float
     precision: str
+    widened: bool
+    """Whether operands are made float32 before a product: the interpreter multiplies the bits of bfloat16 as integers."""
     samples: int
     rows: int
     inputs: int
@@ -64,13 +66,15 @@ def product(left, live, right, along, across, columns, width, DEPTH: tl.constexp
         one = tl.load(left + k[None, :], mask=live[:, None] & (k < DEPTH)[None, :], other=0.0)
         inside = (k < DEPTH)[:, None] & (columns < width)[None, :]
         other = tl.load(right + k[:, None] * along + columns[None, :] * across, mask=inside, other=0.0)
-        total = tl.dot(one, other, total, input_precision=S.precision, out_dtype=ACC)
+        total = multiply(one, other, total, S)
     return total
 
 
 @triton.jit
 def multiply(one, other, total, S: tl.constexpr):  # noqa: N803
-    """one @ other + total, for operands in registers."""
+    """one @ other + total."""
+    if S.widened:
+        one, other = one.to(total.dtype), other.to(total.dtype)
     return tl.dot(one, other, total, input_precision=S.precision, out_dtype=total.dtype)
 
 
