@@ -41,13 +41,13 @@ def ungate(
     at,
     S: tl.constexpr,
     ACC: tl.constexpr,
-):  # noqa: N803
+):
     """From the new memory's gradient to the gates', the candidate's (before its norm's gain, into `work`) and a part of
     the old memory's (into `carry`). Sums over each row of what is in `work`, and of that times the normalized candidate.
     """
     rows, sample, live, _, _, _ = at
-    level, slope = tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC)
-    entered, kept = tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC)
+    level, slope = tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC)
+    entered, kept = tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC)
     if S.gates == 2:
         entering = tl.load(line + S.tape_gates, mask=live[:, None], other=0.0).to(ACC)
         keeping = tl.load(line + S.tape_gates + 1, mask=live[:, None], other=0.0).to(ACC)
@@ -58,7 +58,7 @@ def ungate(
         coming += tl.load(carry + columns[None, :], mask=inside, other=0.0)
         white = tl.load(line + S.tape_candidate + columns[None, :], mask=inside, other=0.0).to(ACC)
         gain, shift = part(norm, columns, S.size), part(norm + S.size, columns, S.size)
-        past = tl.zeros((S.rows, S.chunk), ACC)
+        past = tl.full((S.rows, S.chunk), 0.0, ACC)
         if S.gates > 0:
             if S.gates > 2:
                 gates = line + S.tape_gates + columns[None, :]
@@ -93,7 +93,7 @@ def ungate(
 
 
 @triton.jit
-def color(work, white, target, level, slope, scale, live, S: tl.constexpr, ACC: tl.constexpr):  # noqa: N803
+def color(work, white, target, level, slope, scale, live, S: tl.constexpr, ACC: tl.constexpr):
     """Through a norm: what is in `work`, to the gradient before the norm, there and in `target`."""
     for start in range(0, S.size, S.chunk):
         columns = start + tl.arange(0, S.chunk)
@@ -106,9 +106,9 @@ def color(work, white, target, level, slope, scale, live, S: tl.constexpr, ACC: 
 
 
 @triton.jit
-def unperceive(line, error, work, matrix, gain, sums, live, S: tl.constexpr, ACC: tl.constexpr):  # noqa: N803
+def unperceive(line, error, work, matrix, gain, sums, live, S: tl.constexpr, ACC: tl.constexpr):
     """Through the MLP, and past it: the gradient before the gain of the attention's norm into `work`, its two sums."""
-    level, slope = tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC)
+    level, slope = tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC)
     for step in range(S.layers - 1):
         layer = S.layers - 1 - step
         source = error + S.delta_mlp + layer * S.size
@@ -137,7 +137,7 @@ def unperceive(line, error, work, matrix, gain, sums, live, S: tl.constexpr, ACC
 
 
 @triton.jit
-def shade(raw, delta, target, vectors, sums, columns, stop, mean, scale, live, level, slope, S: tl.constexpr):  # noqa: N803
+def shade(raw, delta, target, vectors, sums, columns, stop, mean, scale, live, level, slope, S: tl.constexpr):
     """Some columns of the gradient after the norm of [q k v]: their sums, and times the gain into `target`."""
     white = whitened(raw, columns, stop, mean, scale, live)
     tl.store(sums + columns, tl.sum(delta * white, 0), mask=columns < stop)
@@ -148,7 +148,7 @@ def shade(raw, delta, target, vectors, sums, columns, stop, mean, scale, live, l
 
 
 @triton.jit
-def reach(arriving_grads, delta, time, batch, arrivals, there, columns, stop, S: tl.constexpr):  # noqa: N803
+def reach(arriving_grads, delta, time, batch, arrivals, there, columns, stop, S: tl.constexpr):
     """Store some columns of the gradient of the input rows' [q k v]."""
     row = time * (batch.to(tl.int64) * S.arrivals) + arrivals
     inside = there[:, None] & (columns < stop)[None, :]
@@ -171,53 +171,54 @@ def unattend(
     at,
     S: tl.constexpr,
     ACC: tl.constexpr,
-):  # noqa: N803
+):
     """Through the attention: from what was read, in `work`, to [q k v] after their norm; times its gain in `target`."""
     _, _, live, arrivals, _, there = at
-    raw, narrow = line + S.tape_raw, line.dtype.element_ty
-    level, slope = tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC)
+    NARROW: tl.constexpr = line.dtype.element_ty
+    raw = line + S.tape_raw
+    level, slope = tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC)
     for head in range(S.heads):
-        begin = head * (2 * S.key + S.value)
-        keys, values, end = begin + S.key, begin + 2 * S.key, begin + 2 * S.key + S.value
+        begin = head * (2 * S.key + S.read)
+        keys, values, end = begin + S.key, begin + 2 * S.key, begin + 2 * S.key + S.read
         own, other = attention(raw, vectors, arriving, time, batch, begin, mean, scale, at, S)
-        errors, others = tl.zeros((S.rows, S.rows), ACC), tl.zeros((S.rows, S.inputs), ACC)
-        for start in range(0, S.value, S.narrow):
+        errors, others = tl.full((S.rows, S.rows), 0.0, ACC), tl.full((S.rows, S.inputs), 0.0, ACC)
+        for start in range(0, S.read, S.narrow):
             column = start + tl.arange(0, S.narrow)
-            inside = live[:, None] & (column < S.value)[None, :]
-            read = tl.load(work + head * S.value + column[None, :], mask=inside, other=0.0).to(narrow)
+            inside = live[:, None] & (column < S.read)[None, :]
+            read = tl.load(work + head * S.read + column[None, :], mask=inside, other=0.0).to(NARROW)
             value = headed(raw, vectors, values + column, end, mean, scale, live, S)
             errors = multiply(read, tl.trans(value), errors, S)
             value = arrived(arriving, time, batch, arrivals, there, values + column, end, S)
             others = multiply(read, tl.trans(value), others, S)
-            delta = multiply(tl.trans(own.to(narrow)), read, tl.zeros((S.rows, S.narrow), ACC), S)
+            delta = multiply(tl.trans(own.to(NARROW)), read, tl.full((S.rows, S.narrow), 0.0, ACC), S)
             level, slope = shade(
                 raw, delta, target, vectors, sums, values + column, end, mean, scale, live, level, slope, S
             )
-            delta = multiply(tl.trans(other.to(narrow)), read, tl.zeros((S.inputs, S.narrow), ACC), S)
+            delta = multiply(tl.trans(other.to(NARROW)), read, tl.full((S.inputs, S.narrow), 0.0, ACC), S)
             reach(arriving_grads, delta, time, batch, arrivals, there, values + column, end, S)
         both = tl.sum(errors * own, 1) + tl.sum(others * other, 1)
-        errors, others = (own * (errors - both[:, None])).to(narrow), (other * (others - both[:, None])).to(narrow)
+        errors, others = (own * (errors - both[:, None])).to(NARROW), (other * (others - both[:, None])).to(NARROW)
         for start in range(0, S.key, S.narrow):
             column = start + tl.arange(0, S.narrow)
             key = headed(raw, vectors, keys + column, values, mean, scale, live, S)
-            delta = multiply(errors, key, tl.zeros((S.rows, S.narrow), ACC), S)
+            delta = multiply(errors, key, tl.full((S.rows, S.narrow), 0.0, ACC), S)
             key = arrived(arriving, time, batch, arrivals, there, keys + column, values, S)
             delta = multiply(others, key, delta, S)
             level, slope = shade(
                 raw, delta, target, vectors, sums, begin + column, keys, mean, scale, live, level, slope, S
             )
             query = headed(raw, vectors, begin + column, keys, mean, scale, live, S)
-            delta = multiply(tl.trans(errors), query, tl.zeros((S.rows, S.narrow), ACC), S)
+            delta = multiply(tl.trans(errors), query, tl.full((S.rows, S.narrow), 0.0, ACC), S)
             level, slope = shade(
                 raw, delta, target, vectors, sums, keys + column, values, mean, scale, live, level, slope, S
             )
-            delta = multiply(tl.trans(others), query, tl.zeros((S.inputs, S.narrow), ACC), S)
+            delta = multiply(tl.trans(others), query, tl.full((S.inputs, S.narrow), 0.0, ACC), S)
             reach(arriving_grads, delta, time, batch, arrivals, there, keys + column, values, S)
     return level, slope
 
 
 @triton.jit
-def color_qkv(source, raw, target, level, slope, mean, scale, live, S: tl.constexpr):  # noqa: N803
+def color_qkv(source, raw, target, level, slope, mean, scale, live, S: tl.constexpr):
     """Through the norm of [q k v]: to the gradient of the projection, in `target`."""
     for start in range(0, S.qkv, S.chunk):
         columns = start + tl.arange(0, S.chunk)
@@ -231,7 +232,7 @@ def color_qkv(source, raw, target, level, slope, mean, scale, live, S: tl.conste
 @triton.jit
 def leave(
     error, work, carry, matrix, memories, fresh, fresh_grads, first, time, batch, at, S: tl.constexpr, ACC: tl.constexpr
-):  # noqa: N803
+):
     """Gather the gradient of the memory that the step started from: into `carry`, or where rows began anew `fresh_grads`."""
     rows, sample, live, _, _, _ = at
     right = matrix + (S.qkv + S.layers * S.size) * S.size
@@ -281,13 +282,13 @@ def backward(
     steps,
     batch,
     S: tl.constexpr,
-):  # noqa: N803
+):
     """All steps of a tile, the last first; what it does not name as the forward kernel.
 
     grads [T B N M] of the memories; to be written: memory_grads [B N M] and fresh_grads [B N M], zeros at first,
     arriving_grads [T B n P], deltas [T B N delta_width], scratch [B N scratch_width], sums [T programs sums_width].
     """
-    ACC: tl.constexpr = memories.dtype.element_ty  # noqa: N806
+    ACC: tl.constexpr = memories.dtype.element_ty
     at = place(batch, S)
     rows, _, live, _, _, _ = at
     count = batch.to(tl.int64) * S.slots

@@ -26,7 +26,7 @@ from seqtoolkit_rmc.kernels.triton_tile import (
 
 
 @triton.jit
-def remember(memory, tape, fresh, first, time, steps, batch, rows, sample, live, columns, S: tl.constexpr):  # noqa: N803
+def remember(memory, tape, fresh, first, time, steps, batch, rows, sample, live, columns, S: tl.constexpr):
     """Keep columns of a memory as operands of the step `time`: itself and, for gates, its tanh."""
     live = live & (time < steps)
     inside = live[:, None] & (columns < S.size)[None, :]
@@ -41,16 +41,16 @@ def remember(memory, tape, fresh, first, time, steps, batch, rows, sample, live,
 
 
 @triton.jit
-def on_tape(tape, time, batch, rows, S: tl.constexpr):  # noqa: N803
+def on_tape(tape, time, batch, rows, S: tl.constexpr):
     """Pointers [R 1] to the rows of a step on the tape."""
     at = time if S.kept else time % 2
     return tape + (at * (batch.to(tl.int64) * S.slots) + rows)[:, None] * S.tape_width
 
 
 @triton.jit
-def project(line, matrix, vectors, live, S: tl.constexpr, ACC: tl.constexpr):  # noqa: N803
+def project(line, matrix, vectors, live, S: tl.constexpr, ACC: tl.constexpr):
     """The memory's [q k v] before their norm, kept on the tape; mean and 1 / std of each row."""
-    seen, mean, spread = tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC)
+    seen, mean, spread = tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC)
     for start in range(0, S.qkv, S.chunk):
         columns = start + tl.arange(0, S.chunk)
         values = product(line, live, matrix, 1, S.size, columns, S.qkv, S.size, S, ACC)
@@ -77,23 +77,23 @@ def attend(
     at,
     S: tl.constexpr,
     ACC: tl.constexpr,
-):  # noqa: N803
+):
     """The memory and what each row reads, summed into `work`; the sum's mean and 1 / std."""
     rows, sample, live, arrivals, origin, there = at
     raw = line + S.tape_raw
-    seen, middle, spread = tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC)
+    seen, middle, spread = tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC)
     for head in range(S.heads):
-        begin = head * (2 * S.key + S.value)
+        begin = head * (2 * S.key + S.read)
         own, other = attention(raw, vectors, arriving, time, batch, begin, mean, scale, at, S)
         own, other = own.to(line.dtype.element_ty), other.to(line.dtype.element_ty)
-        for start in range(0, S.value, S.narrow):
+        for start in range(0, S.read, S.narrow):
             column = start + tl.arange(0, S.narrow)
-            columns, stop = begin + 2 * S.key + column, begin + 2 * S.key + S.value
+            columns, stop = begin + 2 * S.key + column, begin + 2 * S.key + S.read
             value = headed(raw, vectors, columns, stop, mean, scale, live, S)
-            read = multiply(own, value, tl.zeros((S.rows, S.narrow), ACC), S)
+            read = multiply(own, value, tl.full((S.rows, S.narrow), 0.0, ACC), S)
             value = arrived(arriving, time, batch, arrivals, there, columns, stop, S)
             read = multiply(other, value, read, S)
-            columns = tl.where(column < S.value, head * S.value + column, S.size)
+            columns = tl.where(column < S.read, head * S.read + column, S.size)
             total = read + recall(memories, fresh, first, time, batch, rows, sample, live, columns, S)
             tl.store(work + columns[None, :], total, mask=live[:, None] & (columns < S.size)[None, :])
             seen, middle, spread = moments(seen, middle, spread, total, columns < S.size)
@@ -101,7 +101,7 @@ def attend(
 
 
 @triton.jit
-def whiten(work, target, mean, scale, live, S: tl.constexpr):  # noqa: N803
+def whiten(work, target, mean, scale, live, S: tl.constexpr):
     """Normalize what `work` holds, without gain and shift."""
     for start in range(0, S.size, S.chunk):
         columns = start + tl.arange(0, S.chunk)
@@ -112,7 +112,7 @@ def whiten(work, target, mean, scale, live, S: tl.constexpr):  # noqa: N803
 
 
 @triton.jit
-def perceive(line, work, matrix, vectors, live, S: tl.constexpr, ACC: tl.constexpr):  # noqa: N803
+def perceive(line, work, matrix, vectors, live, S: tl.constexpr, ACC: tl.constexpr):
     """The MLP and what it is added to, into `work`; the sum's mean and 1 / std. `vectors` begin with the MLP's biases."""
     norm = vectors + S.layers * S.size
     for layer in range(S.layers - 1):
@@ -125,8 +125,8 @@ def perceive(line, work, matrix, vectors, live, S: tl.constexpr, ACC: tl.constex
             inside = live[:, None] & (columns < S.size)[None, :]
             tl.store(target + columns[None, :], tl.maximum(values, 0.0).to(line.dtype.element_ty), mask=inside)
         tl.debug_barrier()
-    seen, mean, spread = tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC)
-    LAST: tl.constexpr = S.layers - 1  # noqa: N806
+    seen, mean, spread = tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC)
+    LAST: tl.constexpr = S.layers - 1
     source, right = line + S.tape_attended + LAST * S.size, matrix + (LAST * S.size) * S.size
     for start in range(0, S.size, S.chunk):
         columns = start + tl.arange(0, S.chunk)
@@ -141,9 +141,9 @@ def perceive(line, work, matrix, vectors, live, S: tl.constexpr, ACC: tl.constex
 
 
 @triton.jit
-def row_gates(line, matrix, drive, live, S: tl.constexpr, ACC: tl.constexpr):  # noqa: N803
+def row_gates(line, matrix, drive, live, S: tl.constexpr, ACC: tl.constexpr):
     """One gate for each row, kept on the tape: input and forget [R]."""
-    entering, keeping = tl.zeros((S.rows,), ACC), tl.zeros((S.rows,), ACC)
+    entering, keeping = tl.full((S.rows,), 0.0, ACC), tl.full((S.rows,), 0.0, ACC)
     for start in range(0, S.size, S.chunk):
         columns = start + tl.arange(0, S.chunk)
         inside = live[:, None] & (columns < S.size)[None, :]
@@ -158,13 +158,13 @@ def row_gates(line, matrix, drive, live, S: tl.constexpr, ACC: tl.constexpr):  #
 @triton.jit(do_not_specialize=["steps", "batch"])
 def forward(
     matrix, vectors, arriving, drive, memories, fresh, first, tape, scratch, stats, steps, batch, S: tl.constexpr
-):  # noqa: N803
+):
     """All steps of a tile. Pointers to contiguous tensors, sections as `Tile` says.
 
     matrix [P+LM+G M], vectors [3P+LM+4M], arriving [T B n P], drive [T B G], memories [T+1 B N M] of which the first is
     given, fresh [N M], first [T B] of bytes, tape [T B N tape_width], scratch [B N M], stats [T 4 B N].
     """
-    ACC: tl.constexpr = memories.dtype.element_ty  # noqa: N806
+    ACC: tl.constexpr = memories.dtype.element_ty
     at = place(batch, S)
     rows, sample, live, _, _, _ = at
     count = batch.to(tl.int64) * S.slots
@@ -236,7 +236,7 @@ def gate(
     at,
     S: tl.constexpr,
     ACC: tl.constexpr,
-):  # noqa: N803
+):
     """Normalize the candidate, gate it, and leave the new memory to the next step. `norm` points at gain and shift."""
     rows, sample, live, _, _, _ = at
     drive += (time * batch.to(tl.int64) + sample) * S.gates

@@ -47,7 +47,7 @@ def plan(problem: Problem) -> Tile:
         size=size,
         heads=problem.settings.num_heads,
         key=key,
-        value=value,
+        read=value,
         qkv=qkv,
         layers=problem.layers,
         gates=problem.gates,

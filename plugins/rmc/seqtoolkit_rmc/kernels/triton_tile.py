@@ -22,7 +22,8 @@ class Tile:
     size: int
     heads: int
     key: int
-    value: int
+    read: int
+    """Size of what a head reads: head_size (a field named value would hide behind that of tl.constexpr)"""
     qkv: int
     layers: int
     gates: int
@@ -58,9 +59,9 @@ class Tile:
 
 
 @triton.jit
-def product(left, live, right, along, across, columns, width, DEPTH: tl.constexpr, S: tl.constexpr, ACC: tl.constexpr):  # noqa: N803
+def product(left, live, right, along, across, columns, width, DEPTH: tl.constexpr, S: tl.constexpr, ACC: tl.constexpr):
     """left [R DEPTH] @ right [DEPTH columns]: `left` points at the first number of each row [R 1]."""
-    total = tl.zeros((S.rows, S.chunk), ACC)
+    total = tl.full((S.rows, S.chunk), 0.0, ACC)
     for start in range(0, DEPTH, S.depth):
         k = start + tl.arange(0, S.depth)
         one = tl.load(left + k[None, :], mask=live[:, None] & (k < DEPTH)[None, :], other=0.0)
@@ -71,7 +72,7 @@ def product(left, live, right, along, across, columns, width, DEPTH: tl.constexp
 
 
 @triton.jit
-def multiply(one, other, total, S: tl.constexpr):  # noqa: N803
+def multiply(one, other, total, S: tl.constexpr):
     """one @ other + total."""
     if S.widened:
         one, other = one.to(total.dtype), other.to(total.dtype)
@@ -104,7 +105,7 @@ def tanh(values):
 
 
 @triton.jit
-def place(batch, S: tl.constexpr):  # noqa: N803
+def place(batch, S: tl.constexpr):
     """Of this program: rows of [B*N], samples and which of them exist; the same for its input rows, rows of [B*n]."""
     begin = tl.program_id(0).to(tl.int64) * S.samples
     row = tl.arange(0, S.rows)
@@ -123,7 +124,7 @@ def restarted(first, time, batch, sample, live):
 
 
 @triton.jit
-def recall(memories, fresh, first, time, batch, rows, sample, live, columns, S: tl.constexpr):  # noqa: N803
+def recall(memories, fresh, first, time, batch, rows, sample, live, columns, S: tl.constexpr):
     """Columns of the memory that a step starts from, [R C]: what the step before left, or a fresh one."""
     inside = live[:, None] & (columns < S.size)[None, :]
     count = batch.to(tl.int64) * S.slots
@@ -150,7 +151,7 @@ def whitened(raw, columns, stop, mean, scale, live):
 
 
 @triton.jit
-def headed(raw, vectors, columns, stop, mean, scale, live, S: tl.constexpr):  # noqa: N803
+def headed(raw, vectors, columns, stop, mean, scale, live, S: tl.constexpr):
     """Normalized columns of [q k v] as the attention reads them, in the dtype of the operands."""
     gain, shift = part(vectors + S.qkv, columns, stop), part(vectors + 2 * S.qkv, columns, stop)
     values = whitened(raw, columns, stop, mean, scale, live) * gain[None, :] + shift[None, :]
@@ -158,7 +159,7 @@ def headed(raw, vectors, columns, stop, mean, scale, live, S: tl.constexpr):  # 
 
 
 @triton.jit
-def arrived(arriving, time, batch, arrivals, there, columns, stop, S: tl.constexpr):  # noqa: N803
+def arrived(arriving, time, batch, arrivals, there, columns, stop, S: tl.constexpr):
     """Columns of the input rows' [q k v], zeros from `stop` on."""
     inside = there[:, None] & (columns < stop)[None, :]
     row = time * (batch.to(tl.int64) * S.arrivals) + arrivals
@@ -166,11 +167,11 @@ def arrived(arriving, time, batch, arrivals, there, columns, stop, S: tl.constex
 
 
 @triton.jit
-def weights(raw, vectors, arriving, time, batch, head, mean, scale, at, S: tl.constexpr):  # noqa: N803
+def weights(raw, vectors, arriving, time, batch, head, mean, scale, at, S: tl.constexpr):
     """A head's attention over the memory's rows [R R] and the input's [R X], each within its sample."""
     _, sample, live, arrivals, origin, there = at
-    scores = tl.zeros((S.rows, S.rows), mean.dtype)
-    others = tl.zeros((S.rows, S.inputs), mean.dtype)
+    scores = tl.full((S.rows, S.rows), 0.0, mean.dtype)
+    others = tl.full((S.rows, S.inputs), 0.0, mean.dtype)
     for start in range(0, S.key, S.narrow):
         column = start + tl.arange(0, S.narrow)
         first, middle = head + S.key, head + 2 * S.key
