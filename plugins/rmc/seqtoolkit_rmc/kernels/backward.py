@@ -9,25 +9,35 @@ from torch import Tensor
 
 from seqtoolkit_rmc.kernels.forward import Loop, Trace, add_read, gather, normalize, split
 from seqtoolkit_rmc.kernels.hoist import Hoisted
-from seqtoolkit_rmc.reference import Affine, Block
+from seqtoolkit_rmc.reference import Affine, Block, Parameters
+
+Sums = Affine
+"""The gradients of a weight, or a gain, and of what goes with it, so far."""
+
+
+def joined(given: list[Tensor]) -> Tensor:
+    """What was given at each step, the last first, in the order of the steps, [T ...]."""
+    return given[0].unsqueeze(0) if len(given) == 1 else torch.stack(given[::-1])
 
 
 class Norm:
-    """A layer norm of all steps: what it read, and the gradient of what it gave, [T R *]."""
+    """A layer norm of some steps: what it read, and the gradient of what it gave, [T R *]."""
 
     def __init__(self, affine: Affine, rows: Tensor) -> None:
         self.affine, self.rows = affine, rows
         self.out, self.mean, self.deviation = normalize(affine, rows)
-        self.given = torch.empty_like(rows)
+        self.given: list[Tensor] = []
 
     def back(self, time: int, given: Tensor) -> Tensor:
         """The gradient of what a step's norm read; keeps that of what it gave."""
-        self.given[time] = given
+        self.given.append(given)
         return self._backward(given, time, (True, False, False))[0]
 
-    def parameters(self) -> list[Tensor]:
-        """Gradients of gain and shift."""
-        return self._backward(self.given, slice(None), (False, True, True))[1:]
+    def add_to(self, sums: Sums) -> None:
+        """Add the gradients of gain and shift."""
+        gain, shift = self._backward(joined(self.given), slice(None), (False, True, True))[1:]
+        sums.weight.add_(gain)
+        sums.bias.add_(shift)
 
     def _backward(self, given: Tensor, time: int | slice, wanted: tuple[bool, bool, bool]) -> list[Tensor]:
         rows, mean, deviation = self.rows[time], self.mean[time], self.deviation[time]
@@ -37,25 +47,30 @@ class Norm:
 
 
 class Dense:
-    """A linear map of all steps: what it read, and the gradient of what it gave, [T R *], in the dtype of the products."""
+    """A linear map of some steps: what it read, and the gradient of what it gave, [T R *], in the dtype of the products."""
 
     def __init__(self, affine: Affine, rows: Tensor) -> None:
         self.affine, self.rows = affine, rows
-        self.given = rows.new_empty(*rows.shape[:-1], affine.weight.shape[1])
+        self.given: list[Tensor] = []
 
-    def back(self, time: int, given: Tensor, rest: Tensor | None = None) -> Tensor:
+    def back(self, given: Tensor, rest: Tensor | None = None) -> Tensor:
         """The gradient of what a step's map read, added to `rest`; keeps that of what it gave."""
-        self.given[time] = given
+        self.given.append(given.to(self.rows.dtype))
         weight = self.affine.weight.t()
-        if rest is not None and rest.dtype == self.given.dtype:
-            return torch.addmm(rest, self.given[time], weight)
-        through = torch.mm(self.given[time], weight)
+        if rest is not None and rest.dtype == weight.dtype:
+            return torch.addmm(rest, self.given[-1], weight)
+        through = torch.mm(self.given[-1], weight)
         return through if rest is None else rest + through
 
-    def parameters(self) -> list[Tensor]:
-        """Gradients of weight, as [out in], and bias."""
-        given = self.given.flatten(0, 1)
-        return [given.t() @ self.rows.flatten(0, 1), given.sum(0)]
+    def add_to(self, sums: Sums, *, bias: bool = True) -> None:
+        """Add the gradients of weight, as [out in], and bias."""
+        given, rows = joined(self.given).flatten(0, 1), self.rows.flatten(0, 1)
+        if given.dtype == sums.weight.dtype:
+            sums.weight.addmm_(given.t(), rows)
+        else:
+            sums.weight.add_(given.t() @ rows)
+        if bias:
+            sums.bias.add_(given.sum(0))
 
 
 class BlockSweep:
@@ -93,10 +108,10 @@ class BlockSweep:
         That of the input's heads goes into `arriving` [B n P], where they came from outside.
         """
         risen = self.mlp_norm.back(time, given.flatten(0, 1))
-        through = self.mlp[-1].back(time, risen, None if len(self.mlp) > 1 else risen)
+        through = self.mlp[-1].back(risen, None if len(self.mlp) > 1 else risen)
         for number in range(len(self.mlp) - 2, -1, -1):
             through = torch.ops.aten.threshold_backward(through, self.kept.hidden[number][time], 0)
-            through = self.mlp[number].back(time, through, risen if number == 0 else None)
+            through = self.mlp[number].back(through, risen if number == 0 else None)
         read = self.attention_norm.back(time, through.to(risen.dtype))
         heads = self._attention(time, read)
         entering = heads[:, :, : self.entering].transpose(1, 2).reshape(self.batch * self.entering, -1)
@@ -104,10 +119,10 @@ class BlockSweep:
             arriving.unflatten(-1, (heads.shape[1], -1)).copy_(heads[:, :, self.entering :].transpose(1, 2))
         before = self.qkv_norm.back(time, entering.to(read.dtype))
         if self.out == self.entering == self.through:
-            return self.qkv.back(time, before, read).view(self.batch, -1, read.shape[-1])
+            return self.qkv.back(before, read).view(self.batch, -1, read.shape[-1])
         rows = read.new_zeros(self.batch, self.through, read.shape[-1])
         rows[:, : self.out] += read.unflatten(0, (self.batch, -1))
-        rows[:, : self.entering] += self.qkv.back(time, before).unflatten(0, (self.batch, -1))
+        rows[:, : self.entering] += self.qkv.back(before).unflatten(0, (self.batch, -1))
         return rows
 
     def _attention(self, time: int, read: Tensor) -> Tensor:
@@ -125,84 +140,79 @@ class BlockSweep:
         torch.bmm(scores.mT, query[:, : self.out], out=to_key)
         return given.unflatten(0, (self.batch, -1))
 
-    def parameters(self) -> list[Tensor]:
-        """Gradients of the block's own parameters, in its order."""
-        return [each for part in (self.qkv, self.qkv_norm, self.attention_norm, self.mlp_norm) for each in part.parameters()]
+    def add_to(self, sums: Block, mlp: tuple[Sums, ...]) -> None:
+        """Add the gradients of the block's own parameters, and of the MLP's."""
+        for part, total in zip((self.qkv, self.qkv_norm, self.attention_norm, self.mlp_norm), sums, strict=True):
+            part.add_to(total)
+        for layer, of_layer in zip(self.mlp, mlp, strict=True):
+            layer.add_to(of_layer)
 
 
-class Gradients(NamedTuple):
-    """What a pass back comes to."""
+class Driven(NamedTuple):
+    """Gradients of what depends on the inputs alone, [T B ...]."""
 
-    memory: Tensor
     projected: Tensor | None
+    """Of the input's rows, where they go through a block themselves."""
     arriving: Tensor
     drive: Tensor | None
-    blocks: list[list[Tensor]]
-    mlp: list[Tensor]
-    gates: Tensor | None
-    """Of the weight that reads the memory."""
 
 
 class Sweep:
-    """A pass back over all steps of some rows of the batch."""
+    """A pass back over some steps of some rows of the batch, from `before` [T B N M], the memory that each step read."""
 
-    def __init__(self, loop: Loop, hoisted: Hoisted, memory: Tensor, memories: Tensor, trace: Trace) -> None:
-        self.loop, self.hoisted, self.trace = loop, hoisted, trace
-        before = torch.cat([memory.unsqueeze(0), memories[:-1]])
-        if loop.first is not None:
-            before = torch.where(loop.first[:, :, None, None], loop.fresh, before)
+    def __init__(self, loop: Loop, hoisted: Hoisted, before: Tensor, trace: Trace) -> None:
+        self.loop, self.before, self.trace = loop, before, trace
         rows = before if len(loop.blocks) == 1 else torch.cat([before, hoisted.projected], 2)
-        self.before, self.blocks = before, list[BlockSweep]()
+        self.blocks: list[BlockSweep] = []
         for number, block in enumerate(loop.blocks):
             arriving = hoisted.arriving if number == 0 else None
             self.blocks.append(BlockSweep(loop, block, rows, arriving, trace, number))
             rows = self.blocks[-1].rows
-        if trace.gates is not None and loop.gates is not None:
-            self.candidate, self.bounded = torch.tanh(rows), torch.tanh(before)
-            flat = self.bounded.flatten(1, 2).to(loop.dtype)
-            self.gates = Dense(Affine(loop.gates, loop.gates), flat)
+        if loop.gates is not None:
+            self.bounded = torch.tanh(before)
+            self.gates = Dense(Affine(loop.gates, loop.gates), self.bounded.flatten(1, 2).to(loop.dtype))
 
-    def __call__(self, given: Tensor) -> Gradients:
-        """From the gradient of the memories [T B N M]."""
-        loop, hoisted = self.loop, self.hoisted
-        arriving = torch.empty_like(hoisted.arriving)
-        projected = torch.empty_like(hoisted.projected) if len(loop.blocks) > 1 else None
-        slots, following = given.shape[2], None
+    def __call__(self, given: Tensor, following: Tensor | None, restarts: list[Tensor | None], driven: Driven) -> Tensor:
+        """From the gradient of the memories [T B N M], and of the last of them by what came after, to that of the first memory.
+
+        Fills `driven` in; `restarts` has the rows [B] that begin anew at a step.
+        """
+        slots, memory = given.shape[2], following
         for time in range(len(given) - 1, -1, -1):
-            now = given[time] if following is None else given[time] + following
+            now = given[time] if memory is None else given[time] + memory
             rows, kept = (now, None) if self.trace.gates is None else self._gate(time, now)
             for number in range(len(self.blocks) - 1, -1, -1):
-                rows = self.blocks[number].back(time, rows, arriving[time] if number == 0 else None)
-            if projected is not None:
-                projected[time] = rows[:, slots:]
+                rows = self.blocks[number].back(time, rows, driven.arriving[time] if number == 0 else None)
+            if driven.projected is not None:
+                driven.projected[time] = rows[:, slots:]
                 rows = rows[:, :slots]
-            following = rows if kept is None else kept.add_(rows)
-            if loop.first is not None and loop.restarts[time]:
-                following = following.masked_fill(loop.first[time, :, None, None], 0)
-        assert following is not None
-        return Gradients(following, projected, arriving, *self._parameters(given.dtype))
+            memory = rows if kept is None else kept.add_(rows)
+            if restarts[time] is not None:
+                memory = memory.masked_fill(restarts[time][:, None, None], 0)
+        if driven.drive is not None:
+            torch.sum(joined(self.gates.given).unflatten(1, (-1, slots)), 2, out=driven.drive, dtype=given.dtype)
+        assert memory is not None
+        return memory
 
     def _gate(self, time: int, now: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 7 backwards: from the gradient of a memory to that of its candidate, and of the memory before it by the gates."""
         assert self.trace.gates is not None
-        gates, before, candidate = self.trace.gates[time], self.before[time], self.candidate[time]
+        assert self.trace.candidate is not None
+        gates, before, candidate = self.trace.gates[time], self.before[time], self.trace.candidate[time]
         input_gate, forget_gate = gates.chunk(2, -1)
-        given = gates.new_empty(gates.shape)
+        given = torch.empty_like(gates)
         for into, factor in zip(given.chunk(2, -1), (candidate, before), strict=True):
-            if gates.shape[-1] == 2:
-                torch.sum(now * factor, -1, keepdim=True, out=into)
-            else:
+            if gates.shape[-1] == now.shape[-1] * 2:
                 torch.mul(now, factor, out=into)
-        driven = torch.ops.aten.sigmoid_backward(given, gates)
-        bounded = self.gates.back(time, driven.flatten(0, 1)).view_as(now)
+            else:
+                torch.sum(now * factor, -1, keepdim=True, out=into)
+        bounded = self.gates.back(torch.ops.aten.sigmoid_backward(given, gates).flatten(0, 1)).view_as(now)
         kept = torch.ops.aten.tanh_backward(bounded.to(now.dtype), self.bounded[time]).addcmul_(now, forget_gate)
         return torch.ops.aten.tanh_backward(now * input_gate, candidate), kept
 
-    def _parameters(self, exact: torch.dtype) -> tuple[Tensor | None, list[list[Tensor]], list[Tensor], Tensor | None]:
-        drive = gates = None
-        if self.trace.gates is not None:
-            drive = self.gates.given.to(exact).unflatten(1, (len(self.before[0]), -1)).sum(2)
-            gates = self.gates.parameters()[0]
-        blocks = [block.parameters() for block in self.blocks]
-        mlp = [sum(each[1:], each[0]) for each in zip(*([g for layer in b.mlp for g in layer.parameters()] for b in self.blocks), strict=True)]
-        return drive, blocks, mlp, gates
+    def add_to(self, sums: Parameters) -> None:
+        """Add the gradients of all parameters of the loop; those of the gates are of the one that reads the memory."""
+        for block, of_block in zip(self.blocks, sums.blocks, strict=True):
+            block.add_to(of_block, sums.mlp)
+        if sums.gates is not None:
+            self.gates.add_to(sums.gates[1], bias=False)

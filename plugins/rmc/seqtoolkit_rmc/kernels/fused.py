@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqtoolkit_rmc.kernels.backward import Sweep
+from seqtoolkit_rmc.kernels.backward import Driven, Sweep
 from seqtoolkit_rmc.kernels.forward import Kept, Loop, Trace, prepare, run
 from seqtoolkit_rmc.kernels.hoist import Hoisted, hoist
 from seqtoolkit_rmc.reference import Affine, Block, Parameters, Settings
 
-CHUNK = 32 * 2**20
-"""Bytes that a pass back may take for a chunk of the batch on a CPU; more would leave its cache. A GPU takes all at once."""
+ROWS = 1024
+"""How many rows of memory, over samples and steps, go through a pass back at a time on a CPU: more would leave its cache."""
 
 
 def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:  # noqa: ARG001  a backend's signature
@@ -61,7 +61,7 @@ class _Fused(torch.autograd.Function):
         parameters, keep = unflat(list(tensors), blocks, layers), any(ctx.needs_input_grad)
         memories = memory.new_empty(len(inputs), *memory.shape)
         kept: list[Tensor | None] = []
-        ctx.chunks = _chunks(parameters, memories, inputs.shape[2])
+        ctx.chunks = _chunks(memories)
         for begin, end in ctx.chunks:
             part = None if first is None else first[:, begin:end]
             hoisted, loop = _prepare(parameters, settings, inputs[:, begin:end], fresh, part, ctx.dtype)
@@ -80,7 +80,7 @@ class _Fused(torch.autograd.Function):
         tensors, kept = rest[:count], rest[count:]
         size = len(kept) // len(ctx.chunks)
         to_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
-        to_memory, sums = torch.empty_like(memory), [torch.zeros_like(each) for each in tensors]
+        to_memory, to_tensors = torch.empty_like(memory), [torch.zeros_like(each) for each in tensors]
         for number, (begin, end) in enumerate(ctx.chunks):
             leaves = [each.detach().requires_grad_() for each in (inputs[:, begin:end], *tensors)]
             parameters = unflat(leaves[1:], blocks, layers)
@@ -88,34 +88,51 @@ class _Fused(torch.autograd.Function):
             with torch.enable_grad():
                 hoisted, loop = _prepare(parameters, settings, leaves[0], fresh, part, ctx.dtype)
             trace = _unpack(kept[size * number : size * (number + 1)], blocks, layers)
-            with torch.no_grad():
-                sweep = Sweep(loop, hoisted, memory[begin:end], memories[:, begin:end], trace)
-                found = sweep(given[:, begin:end])
-            to_memory[begin:end] = found.memory
-            made, grads = [hoisted.arriving], [found.arriving]
-            for tensor, grad in ((hoisted.projected, found.projected), (hoisted.drive, found.drive)):
-                if tensor is not None and grad is not None:
-                    made.append(tensor)
-                    grads.append(grad)
-            for block, of_block in zip(hoisted.blocks, found.blocks, strict=True):
-                made += [tensor for affine in block for tensor in affine]
-                grads += of_block
-            made += [tensor for affine in parameters.mlp for tensor in affine]
-            grads += found.mlp
-            if parameters.gates is not None and found.gates is not None:
-                made.append(parameters.gates[1].weight)
-                grads.append(found.gates)
-            to_leaves = torch.autograd.grad(
-                made, leaves, [grad.to(tensor.dtype) for tensor, grad in zip(made, grads, strict=True)], allow_unused=True
-            )
+            before = torch.cat([memory[None, begin:end], memories[:-1, begin:end]])
+            sums = unflat([torch.zeros_like(each) for each in tensors], blocks, layers)
+            to_memory[begin:end], driven = _back(loop, hoisted, before, given[:, begin:end], trace, sums)
+            found = _through(parameters, hoisted, driven, sums, leaves)
             if to_inputs is not None:
-                to_inputs[:, begin:end] = to_leaves[0]
-            for total, part_of_it in zip(sums, to_leaves[1:], strict=True):
-                if part_of_it is not None:
-                    total += part_of_it
-        return (None, to_inputs, to_memory, None, None, None, None, *sums)
+                to_inputs[:, begin:end] = found[0]
+            for total, each in zip(to_tensors, found[1:], strict=True):
+                total += each
+        return (None, to_inputs, to_memory, None, None, None, None, *to_tensors)
 
 
+def _back(
+    loop: Loop, hoisted: Hoisted, before: Tensor, given: Tensor, trace: Trace, sums: Parameters
+) -> tuple[Tensor, Driven]:
+    """Back over all steps of a chunk, some steps at a time; adds to `sums`."""
+    if loop.first is not None:
+        before = torch.where(loop.first[:, :, None, None], loop.fresh, before)
+    driven = Driven(
+        torch.empty_like(hoisted.projected) if len(loop.blocks) > 1 else None,
+        torch.empty_like(hoisted.arriving),
+        None if hoisted.drive is None else torch.empty_like(hoisted.drive),
+    )
+    memory, length = None, max(1, ROWS // before[0, :, :, 0].numel() if before.device.type == "cpu" else len(before))
+    for end in range(len(before), 0, -length):
+        now = slice(max(0, end - length), end)
+        some = Hoisted(*(None if each is None else each[now] for each in hoisted[:3]), hoisted.blocks)
+        marks = [loop.first[time] if loop.first is not None and loop.restarts[time] else None for time in range(*now.indices(end))]
+        sweep = Sweep(loop, some, before[now], trace.part(now.start, end))
+        into = Driven(*(None if each is None else each[now] for each in driven))
+        memory = sweep(given[now], memory, marks, into)
+        sweep.add_to(sums)
+    assert memory is not None
+    return memory, driven
+
+
+def _through(
+    parameters: Parameters, hoisted: Hoisted, driven: Driven, sums: Parameters, leaves: list[Tensor]
+) -> tuple[Tensor, ...]:
+    """Gradients of `leaves`, inputs and all parameters: from those of what the loop read, back through the hoisting."""
+    made = [hoisted.arriving, hoisted.drive, hoisted.projected, *flat(parameters._replace(blocks=hoisted.blocks))]
+    given = [driven.arriving, driven.drive, driven.projected, *flat(sums)]
+    pairs = [(each, grad) for each, grad in zip(made, given, strict=True) if each is not None and grad is not None]
+    return torch.autograd.grad(
+        [each for each, _ in pairs], leaves, [grad for _, grad in pairs], allow_unused=True, materialize_grads=True
+    )
 def _dtype(memory: Tensor) -> torch.dtype:
     kind = memory.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else memory.dtype
@@ -133,27 +150,23 @@ def _prepare(
     return found, prepare(parameters, found.blocks, settings, fresh, first, dtype)
 
 
-def _chunks(parameters: Parameters, memories: Tensor, rows: int) -> list[tuple[int, int]]:
-    """From where to where the batch is cut: all at once on a GPU, else so that a pass back takes CHUNK bytes for a part."""
-    steps, batch, slots, size = memories.shape
-    if memories.device.type != "cpu":
-        return [(0, batch)]
-    numbers = 4 * len(parameters.blocks[0].qkv.bias) + (8 + 2 * len(parameters.mlp)) * size
-    taken = steps * (slots + rows) * numbers * len(parameters.blocks) * memories.element_size()
-    parts = max(1, min(batch, round(taken * batch / CHUNK)))
+def _chunks(memories: Tensor) -> list[tuple[int, int]]:
+    """From where to where the batch is cut: all at once on a GPU, some ROWS of memory a part on a CPU."""
+    _, batch, slots, _ = memories.shape
+    parts = 1 if memories.device.type != "cpu" else max(1, min(batch, round(batch * slots / ROWS)))
     edges = [batch * part // parts for part in range(parts + 1)]
     return list(pairwise(edges))
 
 
 def _pack(trace: Trace) -> list[Tensor | None]:
-    row: list[Tensor | None] = [trace.gates]
+    row = [trace.gates, trace.candidate]
     for kept in trace.blocks:
         row += [kept.before_norm, kept.weights, kept.risen, *kept.hidden]
     return row
 
 
 def _unpack(row: list[Tensor | None], blocks: int, layers: int) -> Trace:
-    gates, *rest = row
+    gates, candidate, *rest = row
     size = 2 + layers
     parts = [rest[begin : begin + size] for begin in range(0, blocks * size, size)]
-    return Trace(tuple(Kept(before, weights, tuple(hidden), risen) for before, weights, risen, *hidden in parts), gates)  # type: ignore[arg-type]  # gates alone may be None
+    return Trace(tuple(Kept(before, weights, tuple(hidden), risen) for before, weights, risen, *hidden in parts), gates, candidate)  # type: ignore[arg-type]  # gates alone may be None

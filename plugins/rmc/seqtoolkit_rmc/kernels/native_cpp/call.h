@@ -17,10 +17,11 @@ struct Call {
   const void* gemm;         // sgemm_ or dgemm_
   const void* blas_threads;  // how many threads BLAS may use in the calling thread, null where it cannot be said
 
-  const R *qkv_weight, *qkv_bias, *qkv_gain, *qkv_shift;  // [P M], [P], and the norm with 1 / sqrt(d_k) folded in
+  const R *qkv_weight, *gate_weight;  // [P M], [G M]
+  const R* const* mlp_weight;         // [M M] of each layer
+  const R *qkv_bias, *qkv_gain, *qkv_shift;  // [P], 1 / sqrt(d_k) folded into the norm
   const R *attention_gain, *attention_shift, *mlp_gain, *mlp_shift;
-  const R* gate_weight;                      // [G M]
-  const R *const *mlp_weight, *const *mlp_bias;  // a pointer for each layer: [M M], [M]
+  const R* const* mlp_bias;
 
   const R* arriving;          // queries, keys and values of x', [T B n P]
   const R* drive;             // what x' and biases add to the gates, [T B G]

@@ -10,9 +10,9 @@ namespace rmc {
 // x has to lie within [-87, 88] or be NaN.
 inline float reduce(float x, float& power) {
   const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the whole part of x / ln 2 is in the last bits
-  std::int32_t bits;
+  std::uint32_t bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  bits = std::int32_t(std::uint32_t(bits + 127) << 23);
+  bits = (bits + 127) << 23;
   std::memcpy(&power, &bits, sizeof power);
   const float k = shifted - 12582912.0f;
   const float r = (x - k * 0.693145752f) - k * 1.42860677e-6f;  // ln 2 in two parts, the first of few bits

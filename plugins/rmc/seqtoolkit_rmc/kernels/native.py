@@ -1,0 +1,251 @@
+"""The time loop in C++ on the CPU: one call for all steps forward and one backward, tile by tile of the batch.
+
+Samples never interact, so a tile of them goes through all steps by itself, on one thread, while what a step works on
+stays in the cache. Matrix products are those of torch's own BLAS; everything between them is one pass over a row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
+
+from seqtoolkit_rmc.kernels.build import BuildError, load
+from seqtoolkit_rmc.kernels.hoist import hoist
+from seqtoolkit_rmc.reference import Parameters, Settings
+
+__all__ = ["missing", "unroll"]
+
+SWITCH = "SEQTOOLKIT_NATIVE"
+SOURCES = Path(__file__).with_name("native_cpp")
+NAMES = {torch.float32: ("float", "sgemm_"), torch.float64: ("double", "dgemm_")}
+"""The kernel's name of a dtype, and the BLAS routine."""
+VECTORS = ("qkv_bias", "qkv_gain", "qkv_shift", "attention_gain", "attention_shift", "mlp_gain", "mlp_shift")
+SIZES = ("T", "B", "N", "n", "heads", "K", "V", "G", "layers", "threads", "keeps", "wants_memory", "wants_weights")
+POINTERS = (
+    *("gemm", "blas_threads", "qkv_weight", "gate_weight", "mlp_weight", *VECTORS, "mlp_bias"),
+    *("arriving", "drive", "memory", "fresh", "first", "memories", "kept", "scratch"),
+    *("d_memories", "d_arriving", "d_drive", "d_memory", "d_weights"),
+)
+
+
+class Call(ctypes.Structure):
+    """What the kernel is called with; native_cpp/call.h says what each field means."""
+
+    _fields_ = (*((name, ctypes.c_int64) for name in SIZES), *((name, ctypes.c_void_p) for name in POINTERS))
+
+
+class Room(NamedTuple):
+    """How many numbers a call needs."""
+
+    kept: int
+    """By backward, of each step."""
+    forward: int
+    """To work in, for each thread."""
+    backward: int
+    weights: int
+    """For the gradients of all weights, for each thread."""
+
+
+def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:  # noqa: ARG001  the signature of all backends
+    """Why this backend cannot be used for these, in a clause; None if it can. The first time it compiles, for seconds."""
+    if os.environ.get(SWITCH) == "0":
+        return f"is turned off by {SWITCH}=0"
+    if len(parameters.blocks) != 1:
+        return f"wants one block of attention, got num_blocks {len(parameters.blocks)}"
+    return _unfit([inputs, *_tensors(parameters)]) or _watched() or _unbuilt()
+
+
+def unroll(
+    parameters: Parameters, settings: Settings, inputs: Tensor, memory: Tensor, fresh: Tensor, first: Tensor | None
+) -> Tensor:
+    """All memories [T B N M], as `reference.unroll` gives them; no gradient flows to `fresh`.
+
+    Raises:
+        ValueError: `missing` says why it cannot be used, or the memory is not of the dtype and device of the inputs.
+    """
+    reason = missing(parameters, settings, inputs) or _unfit([inputs, memory, fresh])
+    if reason is not None:
+        raise ValueError(f"backend native {reason}")
+    hoisted = hoist(parameters, settings, inputs)
+    block, (matrices, biases) = hoisted.blocks[0], zip(*parameters.mlp, strict=True)
+    gate = None if parameters.gates is None else parameters.gates[1].weight
+    norms = (*block.qkv_norm, *block.attention_norm, *block.mlp_norm)
+    given = (hoisted.arriving, hoisted.drive, memory, block.qkv.weight, gate, *matrices, block.qkv.bias, *norms, *biases)
+    keeps = torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in given)
+    return _Loop.apply(settings, keeps, fresh.detach(), first, *given)
+
+
+class _Loop(torch.autograd.Function):
+    """The loop over time. Weights come, and their gradients go, in the order in which backward.h lays them out."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        settings: Settings,
+        keeps: bool,  # noqa: FBT001  autograd passes arguments by position
+        fresh: Tensor,
+        first: Tensor | None,
+        *given: Tensor | None,
+    ) -> Tensor:
+        fresh, first, *given = (None if each is None else each.contiguous() for each in (fresh, first, *given))
+        arriving, memory = given[0], given[2]
+        memories = memory.new_empty(len(arriving), *memory.shape)
+        call = _call(settings, torch.get_num_threads(), fresh, first, memories, given)
+        call.keeps = keeps
+        room = _library().room(call, memory.dtype)
+        kept = memory.new_empty(len(arriving) * room.kept if keeps else 0)
+        scratch = memory.new_empty(call.threads, room.forward)
+        call.kept, call.scratch = kept.data_ptr(), scratch.data_ptr()
+        _library().run("forward", call, memory.dtype)
+        if keeps:
+            ctx.settings, ctx.threads = settings, call.threads
+            ctx.save_for_backward(fresh, first, memories, kept, *given)
+        return memories
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_memories: Tensor) -> tuple[Tensor | None, ...]:
+        fresh, first, memories, kept, *given = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[4:]
+        call = _call(ctx.settings, ctx.threads, fresh, first, memories, given)
+        call.keeps, call.wants_memory, call.wants_weights = True, wanted[2], any(wanted[3:])
+        room = _library().room(call, memories.dtype)
+        found = [None if each is None else torch.empty_like(each) for each in given[:3]]
+        weights = memories.new_zeros(call.threads, room.weights)
+        scratch = memories.new_empty(call.threads, room.backward)
+        d_memories = d_memories.contiguous()
+        call.kept, call.scratch, call.d_weights = kept.data_ptr(), scratch.data_ptr(), weights.data_ptr()
+        call.d_memories = d_memories.data_ptr()
+        call.d_arriving, call.d_drive, call.d_memory = map(_address, found)
+        _library().run("backward", call, memories.dtype)
+        shares = weights[0].split([0 if each is None else each.numel() for each in given[3:]])
+        found += [None if each is None else share.view_as(each) for each, share in zip(given[3:], shares, strict=True)]
+        return (None,) * 4 + tuple(each if wants else None for each, wants in zip(found, wanted, strict=True))
+
+
+def _call(
+    settings: Settings,
+    threads: int,
+    fresh: Tensor,
+    first: Tensor | None,
+    memories: Tensor,
+    given: Sequence[Tensor | None],
+) -> Call:
+    """What forward and backward have in common. A call does not keep tensors alive."""
+    arriving, drive, memory, qkv_weight, gate_weight, *rest = given
+    layers = (len(rest) - 7) // 2
+    matrices, vectors, biases = rest[:layers], rest[layers:-layers], rest[-layers:]
+    call = Call()
+    library = _library()
+    call.gemm, call.blas_threads = library.gemm[memories.dtype], library.blas_threads
+    call.T, call.B, call.N = memories.shape[:3]
+    call.n, call.G = arriving.shape[2], 0 if drive is None else drive.shape[2]
+    call.heads, call.K, call.V = settings.num_heads, settings.key_size, settings.head_size
+    call.layers, call.threads = layers, threads
+    for name, each in zip(VECTORS, vectors, strict=True):
+        setattr(call, name, each.data_ptr())
+    call.arriving, call.drive, call.memory = map(_address, (arriving, drive, memory))
+    call.qkv_weight, call.gate_weight, call.fresh, call.first, call.memories = map(
+        _address, (qkv_weight, gate_weight, fresh, first, memories)
+    )
+    pointers = ctypes.c_void_p * layers
+    call.layer_addresses = [pointers(*map(_address, each)) for each in (matrices, biases)]
+    call.mlp_weight, call.mlp_bias = map(ctypes.addressof, call.layer_addresses)
+    return call
+
+
+class _Library:
+    """The compiled kernel, and the BLAS it is to use. Raises BuildError if there is no such thing."""
+
+    def __init__(self) -> None:
+        built = load(SOURCES, "native.cpp")
+        if isinstance(built, BuildError):
+            raise built
+        self._built = built
+        torch_library = ctypes.CDLL(torch._C.__file__)  # the way to whatever torch is linked with
+        try:
+            self.gemm = {dtype: _pointer(torch_library, gemm) for dtype, (_, gemm) in NAMES.items()}
+        except AttributeError:
+            raise BuildError("wants a BLAS in torch's libraries, found none") from None
+        with contextlib.suppress(AttributeError):
+            self.blas_threads = _pointer(torch_library, "mkl_set_num_threads_local")
+
+    blas_threads: int | None = None
+
+    def run(self, way: str, call: Call, dtype: torch.dtype) -> None:
+        """One pass, 'forward' or 'backward'; other Python threads run meanwhile."""
+        getattr(self._built, f"rmc_{way}_{NAMES[dtype][0]}")(ctypes.byref(call))
+
+    def room(self, call: Call, dtype: torch.dtype) -> Room:
+        """What a call needs."""
+        sizes = (ctypes.c_int64 * len(Room._fields))()
+        getattr(self._built, f"rmc_measure_{NAMES[dtype][0]}")(ctypes.byref(call), sizes)
+        return Room(*sizes)
+
+
+@cache
+def _library() -> _Library:
+    return _Library()
+
+
+def _pointer(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _tensors(parameters: Parameters) -> Iterator[Tensor]:
+    affines = [parameters.projection, *parameters.mlp, *(parameters.gates or ())]
+    for affine in (*affines, *(affine for block in parameters.blocks for affine in block)):
+        yield from affine
+
+
+def _unfit(tensors: Sequence[Tensor]) -> str | None:
+    """What tensors have to be: plain, dense, on the CPU, and of one dtype."""
+    dtype = tensors[0].dtype
+    for each in tensors:
+        if type(each) not in (Tensor, torch.nn.Parameter):
+            return f"wants plain tensors, got {type(each).__name__}"
+        if each.device.type != "cpu":
+            return f"wants tensors on the CPU, got {each.device}"
+        if each.layout is not torch.strided:
+            return f"wants dense tensors, got {each.layout}"
+        if each.dtype not in NAMES:
+            return f"wants float32 or float64, got {str(each.dtype)[6:]}"
+        if each.dtype != dtype:
+            return f"wants one dtype, got {str(dtype)[6:]} and {str(each.dtype)[6:]}"
+    return None
+
+
+def _watched() -> str | None:
+    """What goes through operations one by one, of which the kernel has none."""
+    watchers = {
+        "torch.compile": torch.compiler.is_compiling,
+        "torch.jit.trace": torch.jit.is_tracing,
+        "autocast": lambda: torch.is_autocast_enabled("cpu"),
+        "torch.func": lambda: torch._C._functorch.peek_interpreter_stack() is not None,
+        "forward-mode differentiation": lambda: forward_ad._current_level >= 0,
+    }
+    return next((f"cannot be used under {name}" for name, watches in watchers.items() if watches()), None)
+
+
+@cache
+def _unbuilt() -> str | None:
+    """Why there is no kernel, remembered."""
+    try:
+        _library()
+    except BuildError as error:
+        return str(error)
+    return None
