@@ -21,7 +21,8 @@ _LARGEST, _SMALLEST = 16, 4
 _STEPS = 16
 """How many steps are shown where nothing is said."""
 _LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 62, 84, 80, 66, 50
-_NARROWEST = 660
+_NARROWEST, _LOWEST = 660, 96
+"""How wide a picture is at least, for its words, and how high the matrices are, for the color bar's."""
 _GAP = 1
 """Between two matrices, in weights."""
 _RED, _GRAY = "#cc3311", "#888888"
@@ -74,8 +75,8 @@ def ready() -> None:
 def draw(views: Sequence[View], path: Path, title: str, choice: Choice = MEAN) -> tuple[int, int]:
     """Draw what each case attends to, a row a case and a matrix a step, to a .png, .svg or .pdf file.
 
-    `title` is completed by which heads are shown. The picture has at most about 1700 x 1900 pixels; the same arguments give the same bytes. Returns the steps that are
-    shown, from and to.
+    `title` is completed by which heads are shown. The picture has at most about 1750 x 1950 pixels; the same arguments
+    give the same bytes. Returns the steps that are shown, from and to.
 
     Raises:
         ValueError: another ending, no case, a head, a block or steps that are not there, more than can be read, no
@@ -94,7 +95,7 @@ def draw(views: Sequence[View], path: Path, title: str, choice: Choice = MEAN) -
     if side < _SMALLEST:
         slots, keys = views[0].weights.shape[-2:]
         raise ValueError(
-            f"{count} rows of {stop - start} matrices of {slots} x {keys} are more than can be read; choose fewer --steps"
+            f"{count} x {stop - start} matrices of {slots} x {keys} are more than can be read; choose fewer --steps"
             + ", or one --head" * (choice.head == "all")
         )
     rows = [row for view in views for row in _rows(view, choice, start, stop)]
@@ -154,7 +155,8 @@ def _figure(rows: Sequence[_Row], inputs: int, window: tuple[int, int], side: in
     columns = steps * (keys + _GAP) - _GAP
     wide, tall = columns * side, slots * side
     width = max(_NARROWEST, _LEFT + wide + _RIGHT)
-    height = _TOP + len(rows) * (tall + _BETWEEN) - _BETWEEN + _BOTTOM
+    body = max(_LOWEST, len(rows) * (tall + _BETWEEN) - _BETWEEN)
+    height = _TOP + body + _BOTTOM
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     scale = _scale(rows)
     image: Any = None
