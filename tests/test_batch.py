@@ -20,13 +20,13 @@ def _block(toy, rows):
     return toy.block(*((question, [a for a, _ in answer], [c for _, c in answer]) for question, answer in rows))
 
 
-@given(rows=ROWS, multiple=st.integers(1, 4))
-def test_pad_against_a_slow_reference(toy, rows, multiple):
+@given(rows=ROWS, multiple=st.integers(1, 4), answer_multiple=st.integers(1, 4))
+def test_pad_against_a_slow_reference(toy, rows, multiple, answer_multiple):
     """Row by row, in plain Python: question on the right before the answer, `first` where it begins, the rest blank."""
-    batch = Pad(FIELDS, multiple=multiple)(_block(toy, rows))
-    longest = max(len(question) for question, _ in rows)
+    batch = Pad(FIELDS, multiple=multiple, answer_multiple=answer_multiple)(_block(toy, rows))
+    longest, most = (max(map(len, each)) for each in zip(*rows, strict=True))
     length = next(size for size in range(longest, longest + multiple) if size % multiple == 0)
-    steps = max(len(answer) for _, answer in rows)
+    steps = next(size for size in range(most, most + answer_multiple) if size % answer_multiple == 0)
     assert batch.inputs.shape == (length + steps, len(rows))
     assert (batch.answers, batch.size) == (steps, len(rows))
     for row, (question, answer) in enumerate(rows):
@@ -74,7 +74,8 @@ def test_pad_writes_the_sizes_that_reach_it():
         ({"question": "f32[B L]", "answer": "i64<7>[B A]", "counted": "bool[B A]"}, {}, "the dtype is f32, not i64"),
         ({"question": "i64[B L]", "answer": "i64<7>[B A]", "counted": "bool[B A]"}, {}, "is not known"),
         (None, {"size": 0}, "size: wanted at least 1, got 0"),
-        (None, {"multiple": 0}, "multiple: wanted at least 1, got 0"),
+        (None, {"multiple": 0}, "^multiple: wanted at least 1, got 0"),
+        (None, {"answer_multiple": 0}, "answer_multiple: wanted at least 1, got 0"),
     ],
 )
 def test_pad_that_cannot_be(fields, options, says):
@@ -144,7 +145,7 @@ def test_stack_turns_examples_to_time_major(kind):
     assert batch.mask.tolist() == [[True, True]] * 2
     assert batch.first is None
     assert {name: str(spec) for name, spec in stack.writes.items()} == {
-        "mask": "bool[U B]", "inputs": "f32[T B 3 2]", "targets": "i64<4>[U B]",
+        "inputs": "f32[T B 3 2]", "targets": "i64<4>[U B]", "mask": "bool[U B]",
     }  # fmt: skip
 
 

@@ -79,13 +79,20 @@ class Pad(Collate):
     Questions are padded on the left with id 0 and marked `first` where they begin, so that all answers stand at the
     same steps and padding changes nothing. The steps of the answer read id 0: decoding is not autoregressive
     (Santoro et al. 2018, A.2).
+
+    Args:
+        input_spec: What reaches it.
+        size: How many examples a batch has.
+        multiple: Questions are padded to a multiple of so many steps: batches of few lengths are what a GPU replays.
+        answer_multiple: So are answers; nothing is learned or counted at the steps beyond their ends.
     """
 
-    def __init__(self, input_spec: Record, size: int = 64, multiple: int = 1) -> None:
+    def __init__(self, input_spec: Record, size: int = 64, multiple: int = 1, answer_multiple: int = 1) -> None:
         super().__init__(size)
-        if multiple < 1:
-            raise ValueError(f"multiple: wanted at least 1, got {multiple}")
-        self.multiple = multiple
+        for name, value in (("multiple", multiple), ("answer_multiple", answer_multiple)):
+            if value < 1:
+                raise ValueError(f"{name}: wanted at least 1, got {value}")
+        self.multiple, self.answer_multiple = multiple, answer_multiple
         self.reads = record(question="i64<V>[B L]", answer="i64<C>[B A]", counted="bool[B A]")
         ids = {name: unify(self.reads[name], spec) for name, spec in input_spec.items() if name in self.reads}
         if missing := self.reads.keys() - ids.keys():
@@ -101,8 +108,9 @@ class Pad(Collate):
         Raises ValueError for a block that is not so.
         """
         question, answer, counted = _ragged(block, self.reads)
-        rows, steps = len(question.lengths), int(answer.lengths.max())
+        rows = len(question.lengths)
         length = -(-int(question.lengths.max()) // self.multiple) * self.multiple
+        steps = -(-int(answer.lengths.max()) // self.answer_multiple) * self.answer_multiple
         inputs = np.zeros((rows, length + steps), np.int64)
         begins = length - question.lengths
         inputs[:, :length][np.arange(length) >= begins[:, None]] = question.values
@@ -121,7 +129,7 @@ class Stack(Collate):
 
     def __init__(self, input_spec: Record, size: int = 64) -> None:
         super().__init__(size)
-        self.reads, self.writes = {}, record(mask="bool[U B]")
+        self.reads, self.writes = {}, {}
         for name, steps in (("inputs", "T"), ("targets", "U")):
             if name not in input_spec:
                 raise SpecError(f"stack reads inputs, targets, but {name} does not reach it")
@@ -130,6 +138,7 @@ class Stack(Collate):
                 raise SpecError(f"stack: wanted {name} as {given.dtype}[B {steps} ...], got {given}")
             self.reads[name] = Spec(given.dtype, ("B", steps, *given.axes[2:]), given.bound)
             self.writes[name] = Spec(given.dtype, (steps, "B", *given.axes[2:]), given.bound)
+        self.writes |= record(mask="bool[U B]")
 
     def __call__(self, block: Block) -> Batch:
         """Blocks have `inputs` [B T ...] and `targets` [B U ...], arrays or tensors. Raises ValueError where they have not."""

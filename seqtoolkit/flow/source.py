@@ -157,11 +157,11 @@ def counter_tensor(
     Nothing is copied to the device where the indexes follow one another, as those of a stream do.
     """
     if len(indexes) and (np.diff(indexes) == 1).all():
-        counters = torch.arange(int(indexes[0]), int(indexes[-1]) + 1, device=device)
+        counters = torch.arange(int(indexes[0]) + 1, int(indexes[-1]) + 2, device=device)
     else:
-        counters = torch.from_numpy(indexes.astype(np.int64)).to(device)
+        counters = torch.from_numpy(indexes.astype(np.int64) + 1).to(device)
     golden, key = _signed(_GOLDEN), _signed(_key(seed, split, stream)[0])
-    start = _mix_tensor(_mix_tensor((counters + 1) * golden) ^ key)
+    start = _mix_tensor(_mix_tensor(counters * golden) ^ key)
     return _mix_tensor(start[:, None] + torch.arange(1, words + 1, device=device) * golden)
 
 
