@@ -57,7 +57,7 @@ def optimizers() -> dict[str, str]:
 @hookimpl
 def schedules() -> dict[str, str]:
     """How the learning rate moves."""
-    return {name: f"seqtoolkit.train.optimize:{name}" for name in ("constant", "cosine", "exponential", "linear")}
+    return {name: f"seqtoolkit.train.schedule:{name}" for name in ("constant", "cosine", "exponential", "linear")}
 
 
 @hookimpl

@@ -25,7 +25,8 @@ from seqtoolkit.train.checkpoint import Checkpoints
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Supervised
 from seqtoolkit.train.loop import Fit, RunSettings
-from seqtoolkit.train.optimize import adam, cosine
+from seqtoolkit.train.optimize import adam
+from seqtoolkit.train.schedule import cosine
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")

@@ -9,19 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from seqtoolkit.train.optimize import (
-    Update,
-    adam,
-    adamw,
-    choose_device,
-    choose_precision,
-    constant,
-    cosine,
-    exact,
-    exponential,
-    linear,
-    sgd,
-)
+from seqtoolkit.train.optimize import Update, adam, adamw, choose_device, choose_precision, exact, sgd
+from seqtoolkit.train.schedule import constant, cosine, exponential, linear
 
 CPU = torch.device("cpu")
 
@@ -224,3 +213,58 @@ def test_a_device_that_is_not_there(name):
         choose_device(name)
     assert repr(name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("optimizer", [adam, sgd])
+def test_a_state_fits_any_way_to_compute(optimizer):
+    """What an update with rates in tensors saves holds numbers, and goes on in one without, and the other way round."""
+
+    def make(held):
+        update = _update(optimizer=optimizer, schedule=cosine, **({"momentum": 0.9} if optimizer is sgd else {}))
+        if held:
+            update.hold_rates()
+        return update
+
+    def go(update, steps):
+        for _ in range(steps):
+            update.backward(update.model(torch.ones(2, 3)).square().mean())
+            update.step()
+        return update
+
+    wanted = go(make(held=False), 6).model.weight
+    for held in (True, False):
+        first, second = go(make(held), 3), make(not held)
+        state = copy.deepcopy(first.state_dict())
+        assert {type(group["lr"]) for group in state["optimizer"]["param_groups"]} == {float}
+        rate = second.optimizer.param_groups[0]["lr"]
+        second.model.load_state_dict(first.model.state_dict())
+        second.load_state_dict(state)
+        torch.testing.assert_close(go(second, 3).model.weight, wanted)
+        kept = second.optimizer.param_groups[0]["lr"]
+        assert (kept is rate) == isinstance(kept, torch.Tensor) == (not held), "what is captured reads this one"
+
+
+def test_how_a_step_is_computed_is_not_saved():
+    """Options that only say how torch computes stay those of the update that goes on; those that say what are loaded."""
+    update, other = _update(optimizer=adam, eps=1e-3), _update(optimizer=adam)
+    update.make_capturable()
+    other.optimizer.param_groups[0]["fused"] = False
+    other.load_state_dict(copy.deepcopy(update.state_dict()))
+    group = other.optimizer.param_groups[0]
+    assert (group["fused"], group["capturable"], group["eps"]) == (False, False, 1e-3)
+
+
+def test_what_a_capture_wants():
+    """A GPU, a precision without a scale, and an optimizer that keeps on the device what changes."""
+    update = _update()
+    assert update.uncapturable() == "a CUDA device, got the device cpu"
+    update.device = torch.device("cuda")
+    assert update.uncapturable() is None
+    update.precision = "f16"
+    assert "the precision bf16 or f32, got f16" in update.uncapturable()
+    update = _update(optimizer=lambda parameters, lr: torch.optim.Rprop(parameters, lr=lr))
+    update.device = torch.device("cuda")
+    assert update.uncapturable() is None, "torch can capture it"
+    update = _update(optimizer=lambda parameters, lr: torch.optim.LBFGS(parameters, lr=lr))
+    update.device = torch.device("cuda")
+    assert update.uncapturable().endswith("got LBFGS")

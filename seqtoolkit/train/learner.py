@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,10 +17,13 @@ from seqtoolkit.flow.core import State
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.kind import Kind
 from seqtoolkit.flow.source import LAG
-from seqtoolkit.train.optimize import Precision, Update, adam, constant
+from seqtoolkit.train.capture import Captures, CudaGraphs, Told
+from seqtoolkit.train.optimize import Precision, Update, adam
+from seqtoolkit.train.schedule import constant
 
 MakeOptimizer = Annotated[Callable[..., Optimizer], Kind("optimizer")]
 MakeSchedule = Annotated[Callable[..., float], Kind("schedule")]
+Capturing = Literal["auto", "always", "never"]
 
 
 class Learner(ABC):
@@ -77,6 +80,8 @@ class Supervised(Learner):
         schedule: How the learning rate moves over the run.
         clip: The greatest L2 norm of the gradient; null leaves it.
         accumulate: In how many parts a batch goes through the model, to save memory; the update is the same.
+        capture: Whether updates are replayed as CUDA graphs, one for each shape of batch: `auto` where that can be,
+            `always` or fail, `never`. Let the batches have few shapes (`batch.multiple`, `batch.answer_multiple`).
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Supervised(Learner):
         schedule: MakeSchedule = constant,
         clip: float | None = None,
         accumulate: int = 1,
+        capture: Capturing = "auto",
     ) -> None:
         super().__init__(graph, device)
         if accumulate < 1:
@@ -96,14 +102,22 @@ class Supervised(Learner):
         self.accumulate = accumulate
         make_factor = partial(schedule, steps=steps)
         self.update = Update(self.model, optimizer(self.model.parameters()), make_factor, clip, device, precision)
+        self.captures = self._capturing(capture)
 
     def start(self, batch: Batch) -> State | None:  # noqa: ARG002  a fresh state whatever the batch
         """A fresh state."""
         return None
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch) -> dict[str, Any]:
         """One update; returns `loss`, `gradient_norm`, `learning_rate` and the sums of each metric of the pipeline."""
         self.model.train()
+        rate = self.update.begin()
+        told = self._learn(batch) if self.captures is None else self.captures(batch)
+        self.observed(told)
+        return {**told, "learning_rate": rate}
+
+    def _learn(self, batch: Batch) -> Told:
+        """What of an update happens on the device, from the batch to the weights."""
         count, size = self.graph.loss.count(batch).clamp(min=1), -(-batch.size // self.accumulate)
         sums: dict[str, Tensor] = {}
         for begin in range(0, batch.size, size):
@@ -116,8 +130,16 @@ class Supervised(Learner):
             with torch.no_grad():
                 found |= {name: metric.measure(predictions, part) for name, metric in self.graph.metrics.items()}
             sums = {name: sums[name] + value if name in sums else value for name, value in found.items()}
-        self.observed(sums)
-        return {**sums, **self.update.step()}
+        return {**sums, "gradient_norm": self.update.apply()}
+
+    def _capturing(self, capture: Capturing) -> Captures | None:
+        lacking = self.update.uncapturable()
+        if capture == "always" and lacking:
+            raise ValueError(f"capture: always wants {lacking}; use auto or never")
+        if capture == "never" or lacking:
+            return None
+        self.update.make_capturable()
+        return Captures(self._learn, CudaGraphs(self.device), self.update.clear, strict=capture == "always")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that moves, but for the model's weights."""
@@ -127,3 +149,5 @@ class Supervised(Learner):
         """Go on from what `state_dict` returned."""
         super().load_state_dict(state)
         self.update.load_state_dict(state["update"])
+        if self.captures is not None:
+            self.captures.clear()

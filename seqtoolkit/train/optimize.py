@@ -1,8 +1,7 @@
-"""Optimize: backward, clip, step, schedule, at a chosen precision."""
+"""Optimize: backward, clip, step, at a chosen precision and a scheduled rate."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -12,6 +11,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 Precision = Literal["auto", "f32", "bf16", "f16"]
+
+_HERE = ("fused", "foreach", "capturable")
+"""What of an optimizer's options is how it computes, not what."""
 
 
 def adam(
@@ -80,66 +82,6 @@ def _fusible(parameters: Sequence[nn.Parameter]) -> bool:
     return all(each.device.type in ("cpu", "cuda") and each.is_floating_point() for each in parameters)
 
 
-def constant(step: int, steps: int, warmup: int = 0) -> float:  # noqa: ARG001  a schedule's signature
-    """The learning rate stays as it is.
-
-    Args:
-        step: The update to come, from 0.
-        steps: How many there are.
-        warmup: Over how many updates the rate rises from 0 in a line.
-    """
-    _at_least("warmup", warmup, 0)
-    return min(1.0, (step + 1) / warmup) if warmup else 1.0
-
-
-def linear(step: int, steps: int, warmup: int = 0, final: float = 0.0) -> float:
-    """The learning rate falls in a line.
-
-    Args:
-        step: The update to come, from 0.
-        steps: How many there are.
-        warmup: Over how many updates the rate first rises from 0 in a line.
-        final: The factor at the last update.
-    """
-    return constant(step, steps, warmup) * (1 - (1 - final) * _progress(step, steps, warmup))
-
-
-def cosine(step: int, steps: int, warmup: int = 0, final: float = 0.0) -> float:
-    """The learning rate falls along half a cosine (Loshchilov & Hutter 2017).
-
-    Args:
-        step: The update to come, from 0.
-        steps: How many there are.
-        warmup: Over how many updates the rate first rises from 0 in a line.
-        final: The factor at the last update.
-    """
-    falling = (1 + math.cos(math.pi * _progress(step, steps, warmup))) / 2
-    return constant(step, steps, warmup) * (final + (1 - final) * falling)
-
-
-def exponential(step: int, steps: int, decay: float = 0.9, every: int = 10_000, floor: float = 0.8) -> float:  # noqa: ARG001  a schedule's signature
-    """The learning rate falls by a factor each so many updates, to a floor (the published RMC examples).
-
-    Args:
-        step: The update to come, from 0.
-        steps: How many there are.
-        decay: The factor.
-        every: After how many updates it applies once more.
-        floor: The least factor in all.
-    """
-    _at_least("every", every, 1)
-    return max(floor, decay ** (step // every))
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"schedule.{name}: wanted at least {least}, got {value}")
-
-
-def _progress(step: int, steps: int, warmup: int) -> float:
-    return min(1.0, max(0, step - warmup) / max(1, steps - warmup - 1))
-
-
 class Update:
     """One model's updates: gradients in, a clipped and scheduled step out.
 
@@ -165,9 +107,11 @@ class Update:
             raise ValueError(f"clip: wanted a norm above 0, or null for no clipping, got {clip}")
         self.model, self.optimizer, self.schedule, self.clip = model, optimizer, schedule, clip
         self.device, self.precision = device, choose_precision(precision, device)
-        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "f16")
         self.taken = 0
+        if device.type == "cuda":
+            self.hold_rates()
         schedule(0)  # one that cannot be is refused here, not at the first update
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -180,11 +124,19 @@ class Update:
         """Add the gradients of a loss, or of a part of one."""
         self.scaler.scale(loss).backward()
 
-    def step(self) -> dict[str, Any]:
-        """Clip, step, and clear the gradients; return their norm before clipping, and the learning rate."""
+    def begin(self) -> float:
+        """Set the learning rate of the update to come, the only part that changes from one to the next; return it."""
         factor = self.schedule(self.taken)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
+        self.taken += 1
+        return self.rates[0] * factor
+
+    def apply(self) -> Tensor:
+        """Clip, step, and clear the gradients; return their norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         parameters = [each for each in self.model.parameters() if each.grad is not None]
         norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
@@ -192,17 +144,62 @@ class Update:
             nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.clear()
+        return norm
+
+    def clear(self) -> None:
+        """Drop the gradients: the next backward pass allocates its own, in a capture's memory where it is captured."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.taken += 1
-        return {"gradient_norm": norm, "learning_rate": self.rates[0] * factor}
+
+    def step(self) -> dict[str, Any]:
+        """A whole update from gradients that are there; return their norm before clipping, and the learning rate."""
+        rate = self.begin()
+        return {"gradient_norm": self.apply(), "learning_rate": rate}
+
+    def hold_rates(self) -> None:
+        """Keep learning rates on the device, where a fused optimizer reads them: a replay sees what is there by then."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            if group.get("fused") or group.get("capturable"):
+                group["lr"] = torch.tensor(rate, device=self.device)
+
+    def uncapturable(self) -> str | None:
+        """What a CUDA graph of `apply` would want and does not find here, in a few words; None where it can be."""
+        if self.device.type != "cuda":
+            return f"a CUDA device, got the device {self.device.type}"
+        if self.precision == "f16":
+            return "the precision bf16 or f32, got f16, whose scale is looked up at each update"
+        if not all(group.get("fused") or "capturable" in group for group in self.optimizer.param_groups):
+            return f"an optimizer that torch can capture, such as adam, got {type(self.optimizer).__name__}"
+        return None
+
+    def make_capturable(self) -> None:
+        """Have the optimizer keep all that changes on the device."""
+        for group in self.optimizer.param_groups:
+            if "capturable" in group:
+                group["capturable"] = True
+        self.optimizer._warned_capturable_if_run_uncaptured = True  # noqa: SLF001  of updates before the capture torch warns as of a mistake
+        self.hold_rates()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything of the optimizer that moves."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "taken": self.taken}
+        """Everything of the optimizer that moves, fit for any device."""
+        state = self.optimizer.state_dict()
+        groups = [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]
+        return {
+            "optimizer": {**state, "param_groups": groups},
+            "scaler": self.scaler.state_dict(),
+            "taken": self.taken,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Go on from what `state_dict` returned, on whatever device; how a step is computed stays as it is here."""
+        own = [{name: each[name] for name in _HERE if name in each} for each in self.optimizer.param_groups]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        saved = state["optimizer"]["param_groups"]
+        groups = [{**theirs, **mine} for theirs, mine in zip(saved, own, strict=False)] + saved[len(own) :]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            if isinstance(rate, Tensor):  # what is captured reads this one
+                group["lr"] = rate.fill_(group["lr"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.taken = state["taken"]
