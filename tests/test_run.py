@@ -127,8 +127,8 @@ def test_a_batch_without_targets_is_refused(monkeypatch):
     """A batch that a plugin wrote without targets is a line under its key, not a fault further on."""
     whole = Pad.__init__
 
-    def bare(self, input_spec, **options):
-        whole(self, input_spec, **options)
+    def bare(self, input_spec, size=64, multiple=1, answer_multiple=1):
+        whole(self, input_spec, size, multiple, answer_multiple)
         self.writes = {name: spec for name, spec in self.writes.items() if name != "targets"}
 
     monkeypatch.setattr(Pad, "__init__", bare)
