@@ -98,7 +98,9 @@ def _run(command: Sequence[str], what: str) -> str:
         raise BuildError(f"{command[0]} cannot be run: {error.strerror}") from None
     if done.returncode != 0:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-        raise BuildError(f"{command[0]} fails at {what} (exit status {done.returncode}): {said or 'it does not say why'}")
+        raise BuildError(
+            f"{command[0]} fails at {what} (exit status {done.returncode}): {said or 'it does not say why'}"
+        )
     return done.stdout
 
 

@@ -80,7 +80,17 @@ def unroll(
     block, (matrices, biases) = hoisted.blocks[0], zip(*parameters.mlp, strict=True)
     gate = None if parameters.gates is None else parameters.gates[1].weight
     norms = (*block.qkv_norm, *block.attention_norm, *block.mlp_norm)
-    given = (hoisted.arriving, hoisted.drive, memory, block.qkv.weight, gate, *matrices, block.qkv.bias, *norms, *biases)
+    given = (
+        hoisted.arriving,
+        hoisted.drive,
+        memory,
+        block.qkv.weight,
+        gate,
+        *matrices,
+        block.qkv.bias,
+        *norms,
+        *biases,
+    )
     keeps = torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in given)
     return _Loop.apply(settings, keeps, fresh.detach(), first, *given)
 
@@ -178,7 +188,7 @@ class _Library:
         except AttributeError:
             raise BuildError("wants a BLAS in torch's libraries, found none") from None
         with contextlib.suppress(AttributeError):
-            self.blas_threads = _pointer(torch_library, "mkl_set_num_threads_local")
+            self.blas_threads = _pointer(torch_library, "MKL_Set_Num_Threads_Local")
 
     blas_threads: int | None = None
 
