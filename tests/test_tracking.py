@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from seqtoolkit.train.tracking import MLflowTracker, NullTracker, deliver, environment_tags, outbox
+from seqtoolkit.train.tracking import MLflowTracker, NullTracker, attach, deliver, environment_tags, outbox
+from seqtoolkit.train.tracking.outbox import State
 from seqtoolkit.train.tracking.store import Point, Refused, Store, resolve, shorten, tidy
 from seqtoolkit.train.tracking.system import SystemMonitor
 
@@ -156,6 +157,43 @@ class TestMLflow:
         assert store._client.get_run(run).info.status == "FINISHED"
         assert len(_history(store, run, "loss")) == 100
         assert deliver(folder.parent) == 0
+
+    def test_a_file_for_a_run_that_is_over(self, folder, store, home):
+        """A file is added to a run that has ended, whose status and end stay; not while its process works.
+
+        What the store does not take is kept, and delivered later.
+        """
+        picture = folder / "picture.png"
+        picture.write_text("first")
+        assert attach(folder, picture) == "the run is in no tracking store"
+        assert attach(folder / "gone", picture) == "the run is in no tracking store"
+        tracker = MLflowTracker(system_metrics=False)
+        run = _start(tracker, folder)
+        assert attach(folder, picture) == "the run is still at work, and its tracking store is left to it"
+        tracker.end("KILLED")
+        before = store._client.get_run(run).info
+        assert attach(folder, picture, "pictures") is None
+        after = store._client.get_run(run).info
+        assert (after.status, after.end_time) == (before.status, before.end_time)
+        stored = Path(after.artifact_uri) / "pictures" / "picture.png"
+        assert stored.read_text() == "first"
+        assert sorted(path.name for path in folder.iterdir()) == ["picture.png", "tracking.json"]
+        picture.unlink()
+        picture.write_text("second")
+        (stored.parent.parent / "more").touch()
+        assert "the tracking store does not have it yet" in attach(folder, picture, "more")
+        (stored.parent.parent / "more").unlink()
+        assert deliver(folder) == 0
+        assert (stored.parent.parent / "more" / "picture.png").read_text() == "second"
+
+    def test_a_file_that_no_store_takes(self, folder):
+        """Where the address of a run's store has become none, that is said, and where the reason is."""
+        (folder / "picture.png").touch()
+        State(store="nonsense://there", run="0" * 32, ended=True).save(folder)
+        refused = folder / "outbox.rejected.jsonl"
+        assert attach(folder, folder / "picture.png") == f"the tracking store refused it, see {refused}"
+        assert "nonsense://there" in refused.read_text()
+        assert "No such file" in attach(folder, folder / "nothing.png")
 
     def test_a_run_that_is_not_there(self, folder):
         """Going on with an unknown run is a ValueError of one line that names it, and leaves nothing in the folder."""

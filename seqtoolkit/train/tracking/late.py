@@ -29,4 +29,9 @@ def attach(run: Path, path: Path, folder: str = "") -> str | None:
         return f"{run}: {error.strerror or error}"
     journal.put({"kind": "artifact", "path": str(kept.relative_to(run)), "folder": folder})
     journal.close()
-    return f"the tracking store does not have it yet, {run} keeps it for `seqtoolkit deliver`" if deliver(run) else None
+    refused = run / outbox.REJECTED
+    before = refused.stat().st_size if refused.exists() else 0
+    left = deliver(run)
+    if refused.exists() and refused.stat().st_size > before:
+        return f"the tracking store refused it, see {refused}"
+    return f"the tracking store does not have it yet, {run} keeps it for `seqtoolkit deliver`" if left else None
