@@ -67,7 +67,7 @@ def plan(problem: Problem) -> Tile:
         delta_mlp=qkv,
         delta_gates=qkv + problem.layers * size,
         delta_width=_even(qkv + problem.layers * size + problem.gates),
-        scratch_width=_even(2 * size + qkv),
+        scratch_width=_even(size + qkv),
         sums_width=2 * qkv + 3 * size,
     )
 

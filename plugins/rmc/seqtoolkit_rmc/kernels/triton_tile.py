@@ -1,5 +1,6 @@
 """Tile: what the Triton kernels know at compile time, and the device functions that both passes use."""
 
+# ruff: noqa: ANN001, ANN201, N803, N806 - what runs on the device has no Python types; constants are upper case
 from __future__ import annotations
 
 import dataclasses
@@ -59,16 +60,38 @@ class Tile:
 
 
 @triton.jit
-def product(left, live, right, along, across, columns, width, DEPTH: tl.constexpr, S: tl.constexpr, ACC: tl.constexpr):
-    """left [R DEPTH] @ right [DEPTH columns]: `left` points at the first number of each row [R 1]."""
-    total = tl.full((S.rows, S.chunk), 0.0, ACC)
-    for start in range(0, DEPTH, S.depth):
-        k = start + tl.arange(0, S.depth)
-        one = tl.load(left + k[None, :], mask=live[:, None] & (k < DEPTH)[None, :], other=0.0)
-        inside = (k < DEPTH)[:, None] & (columns < width)[None, :]
-        other = tl.load(right + k[:, None] * along + columns[None, :] * across, mask=inside, other=0.0)
-        total = multiply(one, other, total, S)
-    return total
+def place(batch, S: tl.constexpr):
+    """Where this program works: its first sample; rows, their samples, which exist; the same for its input rows; B.
+
+    All but the first sample and B count from the program's own begin, in 32 bits: half the registers of pointers.
+    """
+    begin = tl.program_id(0).to(tl.int64) * S.samples
+    left = (batch - begin).to(tl.int32)
+    row, arrival = tl.arange(0, S.rows), tl.arange(0, S.inputs)
+    sample, origin = row // S.slots, arrival // S.arrivals
+    live = (row < S.samples * S.slots) & (sample < left)
+    there = (arrival < S.samples * S.arrivals) & (origin < left)
+    return begin, row, sample, live, arrival, origin, there, batch.to(tl.int64)
+
+
+@triton.jit
+def fetch(start, row, width, columns, live, stop):
+    """Some columns [R C] of the rows of a matrix that begins at `start`; zeros from `stop` on."""
+    inside = live[:, None] & (columns < stop)[None, :]
+    return tl.load(start + (row[:, None] * width + columns[None, :]), mask=inside, other=0.0)
+
+
+@triton.jit
+def put(start, row, width, columns, live, stop, values):
+    """Store what `fetch` would load."""
+    inside = live[:, None] & (columns < stop)[None, :]
+    tl.store(start + (row[:, None] * width + columns[None, :]), values.to(start.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def part(vectors, columns, stop):
+    """A piece of a vector of parameters."""
+    return tl.load(vectors + columns, mask=columns < stop, other=0.0)
 
 
 @triton.jit
@@ -77,6 +100,20 @@ def multiply(one, other, total, S: tl.constexpr):
     if S.widened:
         one, other = one.to(total.dtype), other.to(total.dtype)
     return tl.dot(one, other, total, input_precision=S.precision, out_dtype=total.dtype)
+
+
+@triton.jit
+def product(left, width, at, right, along, across, columns, stop, DEPTH: tl.constexpr, S: tl.constexpr, ACC: tl.constexpr):
+    """left [R DEPTH] @ right [DEPTH stop], some columns of it, [R C]; `along` and `across` are the strides of `right`."""
+    row, live = at[1], at[3]
+    total = tl.full((S.rows, S.chunk), 0.0, ACC)
+    for start in range(0, DEPTH, S.depth):
+        k = start + tl.arange(0, S.depth)
+        one = fetch(left, row, width, k, live, DEPTH)
+        inside = (k < DEPTH)[:, None] & (columns < stop)[None, :]
+        other = tl.load(right + (k[:, None] * along + columns[None, :] * across), mask=inside, other=0.0)
+        total = multiply(one, other, total, S)
+    return total
 
 
 @triton.jit
@@ -105,80 +142,56 @@ def tanh(values):
 
 
 @triton.jit
-def place(batch, S: tl.constexpr):
-    """Of this program: rows of [B*N], samples and which of them exist; the same for its input rows, rows of [B*n]."""
-    begin = tl.program_id(0).to(tl.int64) * S.samples
-    row = tl.arange(0, S.rows)
-    sample = begin + row // S.slots
-    live = (row < S.samples * S.slots) & (sample < batch)
-    arrival = tl.arange(0, S.inputs)
-    origin = begin + arrival // S.arrivals
-    there = (arrival < S.samples * S.arrivals) & (origin < batch)
-    return begin * S.slots + row, sample, live, begin * S.arrivals + arrival, origin, there
-
-
-@triton.jit
-def restarted(first, time, batch, sample, live):
+def restarted(past, time, at, live):
     """Which rows begin anew at a step."""
-    return tl.load(first + time * batch + sample, mask=live, other=0) != 0
+    return tl.load(past[2] + time * at[7] + at[0] + at[2], mask=live, other=0) != 0
 
 
 @triton.jit
-def recall(memories, fresh, first, time, batch, rows, sample, live, columns, S: tl.constexpr):
-    """Columns of the memory that a step starts from, [R C]: what the step before left, or a fresh one."""
-    inside = live[:, None] & (columns < S.size)[None, :]
-    count = batch.to(tl.int64) * S.slots
-    memory = tl.load(memories + (time * count + rows)[:, None] * S.size + columns[None, :], mask=inside, other=0.0)
+def renewed(memory, past, time, at, live, columns, S: tl.constexpr):
+    """Columns of a memory, [R C], with fresh ones in the rows that begin anew."""
     if S.restarts:
-        again = restarted(first, time, batch, sample, live)
-        start = fresh + (rows % S.slots)[:, None] * S.size + columns[None, :]
-        memory = tl.where(again[:, None], tl.load(start, mask=inside & again[:, None], other=0.0), memory)
+        again = restarted(past, time, at, live)
+        memory = tl.where(again[:, None], fetch(past[1], at[1] % S.slots, S.size, columns, again, S.size), memory)
     return memory
 
 
 @triton.jit
-def part(vectors, columns, width):
-    """A piece of a vector of parameters."""
-    return tl.load(vectors + columns, mask=columns < width, other=0.0)
+def recall(past, time, at, columns, S: tl.constexpr):
+    """Columns of the memory that a step starts from, [R C]. `past` is memories, fresh, first."""
+    memory = fetch(past[0] + (time * at[7] + at[0]) * (S.slots * S.size), at[1], S.size, columns, at[3], S.size)
+    return renewed(memory, past, time, at, at[3], columns, S)
 
 
 @triton.jit
-def whitened(raw, columns, stop, mean, scale, live):
-    """Normalized columns of the projection to [q k v], before gain and shift, [R C]; zeros from `stop` on."""
-    inside = live[:, None] & (columns < stop)[None, :]
-    values = tl.load(raw + columns[None, :], mask=inside, other=0.0).to(mean.dtype)
-    return tl.where(inside, (values - mean[:, None]) * scale[:, None], 0.0)
+def whitened(raw, norm, at, columns, stop, S: tl.constexpr):
+    """Normalized columns of the projection to [q k v], before gain and shift; `norm` is mean and 1 / std of each row."""
+    values = fetch(raw, at[1], S.tape_width, columns, at[3], stop).to(norm[0].dtype)
+    inside = at[3][:, None] & (columns < stop)[None, :]
+    return tl.where(inside, (values - norm[0][:, None]) * norm[1][:, None], 0.0)
 
 
 @triton.jit
-def headed(raw, vectors, columns, stop, mean, scale, live, S: tl.constexpr):
+def headed(raw, vectors, norm, at, columns, stop, S: tl.constexpr):
     """Normalized columns of [q k v] as the attention reads them, in the dtype of the operands."""
     gain, shift = part(vectors + S.qkv, columns, stop), part(vectors + 2 * S.qkv, columns, stop)
-    values = whitened(raw, columns, stop, mean, scale, live) * gain[None, :] + shift[None, :]
+    values = whitened(raw, norm, at, columns, stop, S) * gain[None, :] + shift[None, :]
     return values.to(raw.dtype.element_ty)
 
 
 @triton.jit
-def arrived(arriving, time, batch, arrivals, there, columns, stop, S: tl.constexpr):
-    """Columns of the input rows' [q k v], zeros from `stop` on."""
-    inside = there[:, None] & (columns < stop)[None, :]
-    row = time * (batch.to(tl.int64) * S.arrivals) + arrivals
-    return tl.load(arriving + row[:, None] * S.qkv + columns[None, :], mask=inside, other=0.0)
-
-
-@triton.jit
-def weights(raw, vectors, arriving, time, batch, head, mean, scale, at, S: tl.constexpr):
+def weights(raw, vectors, arriving, norm, at, head, S: tl.constexpr):
     """A head's attention over the memory's rows [R R] and the input's [R X], each within its sample."""
-    _, sample, live, arrivals, origin, there = at
-    scores = tl.full((S.rows, S.rows), 0.0, mean.dtype)
-    others = tl.full((S.rows, S.inputs), 0.0, mean.dtype)
+    _, _, sample, _, arrival, origin, there, _ = at
+    scores = tl.full((S.rows, S.rows), 0.0, norm[0].dtype)
+    others = tl.full((S.rows, S.inputs), 0.0, norm[0].dtype)
     for start in range(0, S.key, S.narrow):
         column = start + tl.arange(0, S.narrow)
-        first, middle = head + S.key, head + 2 * S.key
-        query = headed(raw, vectors, head + column, first, mean, scale, live, S)
-        key = headed(raw, vectors, first + column, middle, mean, scale, live, S)
+        keys, stop = head + S.key, head + 2 * S.key
+        query = headed(raw, vectors, norm, at, head + column, keys, S)
+        key = headed(raw, vectors, norm, at, keys + column, stop, S)
         scores = multiply(query, tl.trans(key), scores, S)
-        key = arrived(arriving, time, batch, arrivals, there, first + column, middle, S)
+        key = fetch(arriving, arrival, S.qkv, keys + column, there, stop)
         others = multiply(query, tl.trans(key), others, S)
     scores = tl.where(sample[:, None] == sample[None, :], scores, float("-inf"))
     others = tl.where((sample[:, None] == origin[None, :]) & there[None, :], others, float("-inf"))
