@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from seqtoolkit.sdk import Core, where_first
-from seqtoolkit_rmc import loop, reference
+from seqtoolkit_rmc import backend as backends
+from seqtoolkit_rmc import reference
+from seqtoolkit_rmc.backend import Backend
 from seqtoolkit_rmc.reference import Affine, GateStyle, Parameters, Settings
 
 
@@ -42,6 +44,8 @@ class RelationalMemory(Core):
         attention_mlp_layers: layers of the MLP that follows each attention, shared by all blocks.
         key_size: size of a head's queries and keys; head_size where None.
         treat_input_as_matrix: read inputs [T B n D], each of whose n rows is attended to.
+        backend: what unrolls: auto (the fastest there is for the inputs at hand), reference (the equations, step by step),
+            fused (one function in plain PyTorch), native (C++, on a CPU), triton (one kernel a pass, on a CUDA GPU).
 
     Raises:
         ValueError: an option is out of its range.
@@ -60,8 +64,11 @@ class RelationalMemory(Core):
         attention_mlp_layers: int = 2,
         key_size: int | None = None,
         treat_input_as_matrix: bool = False,  # noqa: FBT001, FBT002 - the published name and meaning
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
+        backends.check(backend)
+        self.backend = backend
         if gate_style not in ("unit", "memory", None):
             raise ValueError(f"gate_style: wanted 'unit', 'memory' or None, got {gate_style!r}")
         self.input_rows, features = _input_shape(input_size, matrix=treat_input_as_matrix)
@@ -117,10 +124,15 @@ class RelationalMemory(Core):
         return memory.flatten(1), memory
 
     def unroll(self, inputs: Tensor, state: Tensor, first: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All steps: inputs [T B D] (or [T B n D]) to [T B N*M] and the last memory."""
-        rows, fresh = self._rows(inputs, 2), self.initial_state(1)
+        """All steps: inputs [T B D] (or [T B n D]) to [T B N*M] and the last memory.
+
+        Raises:
+            ValueError: a shape does not fit, or the backend asked for cannot compute these inputs.
+        """
+        rows, fresh, parameters = self._rows(inputs, 2), self.initial_state(1), self.parameters_of()
         self._check_state(state, rows.shape[1])
-        memories = loop.unroll(self.parameters_of(), self.settings, rows, state, fresh, first)
+        unroll = backends.choose(self.backend, parameters, self.settings, rows)
+        memories = unroll(parameters, self.settings, rows, state, fresh, first)
         return memories.flatten(2), memories[-1]
 
     @torch.no_grad()

@@ -76,7 +76,9 @@ class Dense:
 class BlockSweep:
     """One block of attention, backwards: computes anew what is cheap, for all steps in one, and keeps what it is given."""
 
-    def __init__(self, loop: Loop, block: Block, rows: Tensor, arriving: Tensor | None, trace: Trace, number: int) -> None:
+    def __init__(
+        self, loop: Loop, block: Block, rows: Tensor, arriving: Tensor | None, trace: Trace, number: int
+    ) -> None:
         kept, exact = trace.blocks[number], rows.dtype
         self.loop, self.kept = loop, kept
         self.steps, self.batch, self.through = rows.shape[:3]
@@ -172,7 +174,9 @@ class Sweep:
             self.bounded = torch.tanh(before)
             self.gates = Dense(Affine(loop.gates, loop.gates), self.bounded.flatten(1, 2).to(loop.dtype))
 
-    def __call__(self, given: Tensor, following: Tensor | None, restarts: list[Tensor | None], driven: Driven) -> Tensor:
+    def __call__(
+        self, given: Tensor, following: Tensor | None, restarts: list[Tensor | None], driven: Driven
+    ) -> Tensor:
         """From the gradient of the memories [T B N M], and of the last of them by what came after, to that of the first memory.
 
         Fills `driven` in; `restarts` has the rows [B] that begin anew at a step.

@@ -63,14 +63,18 @@ class Loop(NamedTuple):
 
 
 def prepare(
-    parameters: Parameters, blocks: tuple[Block, ...], settings: Settings, fresh: Tensor, first: Tensor | None, dtype: torch.dtype
+    parameters: Parameters,
+    blocks: tuple[Block, ...],
+    settings: Settings,
+    fresh: Tensor,
+    first: Tensor | None,
+    dtype: torch.dtype,
 ) -> Loop:
     """What all steps share, with weights turned and cast once. On a GPU no step is asked whether it has restarts."""
     gates = None if parameters.gates is None else parameters.gates[1].weight.t().to(dtype)
-    if first is None:
-        restarts = []
-    else:
-        restarts = first.any(1).tolist() if first.device.type == "cpu" else [True] * len(first)
+    restarts = [] if first is None else [True] * len(first)
+    if first is not None and first.device.type == "cpu":
+        restarts = first.any(1).tolist()
     return Loop(
         settings,
         tuple(block._replace(qkv=_turn(block.qkv, dtype)) for block in blocks),
@@ -98,7 +102,7 @@ def normalize(affine: Affine, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def run(loop: Loop, hoisted: Hoisted, memory: Tensor, memories: Tensor, *, keep: bool) -> Trace:
     """All memories into `memories` [T B N M], from `memory`. Of one step alone where not `keep`."""
-    steps, batch, slots, _ = memories.shape
+    steps, _, slots, _ = memories.shape
     traces = _room(loop, hoisted, memories, steps if keep else 1)
     arriving = hoisted.arriving.unflatten(-1, (loop.settings.num_heads, -1)).transpose(2, 3)
     if traces.gates is not None and hoisted.drive is not None:
@@ -150,7 +154,9 @@ def _block(
     settings, exact = loop.settings, rows.dtype
     batch, size = rows.shape[0], rows.shape[-1]
     entering = rows if new is None else rows[:, :slots]
-    torch.addmm(block.qkv.bias, entering.reshape(-1, size).to(loop.dtype), block.qkv.weight, out=kept.before_norm[place])
+    torch.addmm(
+        block.qkv.bias, entering.reshape(-1, size).to(loop.dtype), block.qkv.weight, out=kept.before_norm[place]
+    )
     heads = gather(settings, normalize(block.qkv_norm, kept.before_norm[place].to(exact))[0], batch, new)
     query, key, value = split(settings, heads.to(loop.dtype))
     out = slots if last else rows.shape[1]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from seqtoolkit_rmc.kernels.backward import Driven, Sweep
@@ -19,15 +20,23 @@ ROWS = 1024
 
 
 def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:  # noqa: ARG001  a backend's signature
-    """Why this backend cannot be used: there is nothing that it lacks."""
-    return None
+    """Why this backend cannot be used for these, as a clause; None if it can."""
+    watchers = {
+        "torch.compile": torch.compiler.is_compiling,
+        "torch.jit.trace": torch.jit.is_tracing,
+        "torch.func": lambda: torch._C._functorch.peek_interpreter_stack() is not None,  # noqa: SLF001  nothing public tells
+        "forward-mode differentiation": lambda: forward_ad._current_level >= 0,  # noqa: SLF001  nothing public tells
+    }
+    return next((f"cannot be used under {name}" for name, watches in watchers.items() if watches()), None)
 
 
 def unroll(
     parameters: Parameters, settings: Settings, inputs: Tensor, memory: Tensor, fresh: Tensor, first: Tensor | None
 ) -> Tensor:
     """All memories [T B N M], as `reference.unroll` computes them; products in the dtype of autocast, where it is on."""
-    return _Fused.apply(settings, inputs, memory, fresh.detach(), first, len(parameters.blocks), len(parameters.mlp), *flat(parameters))
+    return _Fused.apply(
+        settings, inputs, memory, fresh.detach(), first, len(parameters.blocks), len(parameters.mlp), *flat(parameters)
+    )
 
 
 def flat(parameters: Parameters) -> list[Tensor]:
@@ -55,7 +64,15 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, settings: Settings, inputs: Tensor, memory: Tensor, fresh: Tensor, first: Tensor | None, blocks: int, layers: int, *tensors: Tensor
+        ctx: Any,
+        settings: Settings,
+        inputs: Tensor,
+        memory: Tensor,
+        fresh: Tensor,
+        first: Tensor | None,
+        blocks: int,
+        layers: int,
+        *tensors: Tensor,
     ) -> Tensor:
         ctx.settings, ctx.counts, ctx.dtype = settings, (blocks, layers), _dtype(memory)
         parameters, keep = unflat(list(tensors), blocks, layers), any(ctx.needs_input_grad)
@@ -95,7 +112,7 @@ class _Fused(torch.autograd.Function):
             if to_inputs is not None:
                 to_inputs[:, begin:end] = found[0]
             for total, each in zip(to_tensors, found[1:], strict=True):
-                total += each
+                total.add_(each)
         return (None, to_inputs, to_memory, None, None, None, None, *to_tensors)
 
 
@@ -113,14 +130,23 @@ def _back(
     memory, length = None, max(1, ROWS // before[0, :, :, 0].numel() if before.device.type == "cpu" else len(before))
     for end in range(len(before), 0, -length):
         now = slice(max(0, end - length), end)
-        some = Hoisted(*(None if each is None else each[now] for each in hoisted[:3]), hoisted.blocks)
-        marks = [loop.first[time] if loop.first is not None and loop.restarts[time] else None for time in range(*now.indices(end))]
+        some = hoisted._replace(
+            projected=hoisted.projected[now], arriving=hoisted.arriving[now], drive=_at(hoisted.drive, now)
+        )
+        marks = [
+            loop.first[time] if loop.first is not None and loop.restarts[time] else None
+            for time in range(*now.indices(end))
+        ]
         sweep = Sweep(loop, some, before[now], trace.part(now.start, end))
-        into = Driven(*(None if each is None else each[now] for each in driven))
+        into = Driven(_at(driven.projected, now), driven.arriving[now], _at(driven.drive, now))
         memory = sweep(given[now], memory, marks, into)
         sweep.add_to(sums)
     assert memory is not None
     return memory, driven
+
+
+def _at(rows: Tensor | None, steps: slice) -> Tensor | None:
+    return None if rows is None else rows[steps]
 
 
 def _through(
@@ -133,6 +159,8 @@ def _through(
     return torch.autograd.grad(
         [each for each, _ in pairs], leaves, [grad for _, grad in pairs], allow_unused=True, materialize_grads=True
     )
+
+
 def _dtype(memory: Tensor) -> torch.dtype:
     kind = memory.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else memory.dtype
@@ -165,8 +193,9 @@ def _pack(trace: Trace) -> list[Tensor | None]:
     return row
 
 
-def _unpack(row: list[Tensor | None], blocks: int, layers: int) -> Trace:
+def _unpack(row: list[Any], blocks: int, layers: int) -> Trace:
     gates, candidate, *rest = row
     size = 2 + layers
-    parts = [rest[begin : begin + size] for begin in range(0, blocks * size, size)]
-    return Trace(tuple(Kept(before, weights, tuple(hidden), risen) for before, weights, risen, *hidden in parts), gates, candidate)  # type: ignore[arg-type]  # gates alone may be None
+    parts = (rest[begin : begin + size] for begin in range(0, blocks * size, size))
+    kept = (Kept(before, weights, tuple(hidden), risen) for before, weights, risen, *hidden in parts)
+    return Trace(tuple(kept), gates, candidate)

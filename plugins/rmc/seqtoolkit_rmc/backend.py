@@ -1,0 +1,65 @@
+"""Backend: which of the ways to unroll computes a sequence. All have the signature of `reference.unroll`, and its numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from seqtoolkit_rmc import reference
+from seqtoolkit_rmc.reference import Parameters, Settings
+
+Backend = Literal["auto", "reference", "fused", "native", "triton"]
+Unroll = Callable[[Parameters, Settings, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+FASTEST = {"cuda": ("triton", "fused"), "cpu": ("native", "fused")}
+"""What `auto` tries on a device, in this order; the reference in the end."""
+
+log = logging.getLogger(__name__)
+
+
+def check(backend: str) -> None:
+    """Raise ValueError where there is no backend of that name."""
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend: wanted one of {', '.join(get_args(Backend))}, got {backend!r}")
+
+
+def choose(backend: str, parameters: Parameters, settings: Settings, inputs: Tensor) -> Unroll:
+    """What unrolls these inputs. `auto` logs its choice, once for each reason.
+
+    Raises:
+        ValueError: the backend asked for cannot compute them, and why.
+    """
+    if backend == "reference":
+        return reference.unroll
+    if backend != "auto":
+        reason = missing(backend, parameters, settings, inputs)
+        if reason is not None:
+            raise ValueError(f"backend: {backend} {reason}; take backend: auto")
+        return _unroll(backend)
+    reasons: list[str] = []
+    for name in FASTEST.get(inputs.device.type, ("fused",)):
+        reason = missing(name, parameters, settings, inputs)
+        if reason is None:
+            _tell(name, inputs.device.type, "; ".join(reasons))
+            return _unroll(name)
+        reasons.append(f"{name} {reason}")
+    _tell("reference", inputs.device.type, "; ".join(reasons))
+    return reference.unroll
+
+
+def missing(name: str, parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:
+    """Why a backend cannot compute these, as a clause; None where it can."""
+    return import_module(f"seqtoolkit_rmc.kernels.{name}").missing(parameters, settings, inputs)
+
+
+def _unroll(name: str) -> Unroll:
+    return import_module(f"seqtoolkit_rmc.kernels.{name}").unroll
+
+
+@cache
+def _tell(name: str, device: str, reasons: str) -> None:
+    log.info("rmc on %s: backend %s%s", device, name, f" ({reasons})" if reasons else "")
