@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 PACKAGES := seqtoolkit $(wildcard plugins/*/seqtoolkit_*)
-BENCHES := $(wildcard bench/*.py plugins/*/bench/*.py)
+BENCHES := $(filter-out bench/gpu.py,$(wildcard bench/*.py plugins/*/bench/*.py))
 # Two cores are shared by two test processes: more threads in each only wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## create .venv and install the host, every plugin and the tools in it
@@ -53,6 +53,10 @@ slow: setup ## the proofs that take minutes
 .PHONY: bench
 bench: setup ## every benchmark
 	@for each in $(BENCHES); do echo "== $$each"; $(BIN)/python $$each; done
+
+.PHONY: bench-gpu
+bench-gpu: setup ## the relational memory core on a GPU, level by level; GPU="--device cpu --quick" tries it without one
+	$(BIN)/python bench/gpu.py $(GPU)
 
 .PHONY: golden
 golden: setup ## write the frozen surfaces anew; look at the diff before you commit it
