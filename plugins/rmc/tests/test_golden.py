@@ -138,13 +138,14 @@ def check_gradients(golden: Golden, output: Tensor, final: Tensor, inputs: Tenso
         assert difference <= TOLERANCE[golden.dtype], f"gradient of {name} differs by {difference:.1e}"
 
 
-@pytest.mark.parametrize("path", ["unroll", "step"])
+@pytest.mark.parametrize("path", ["reference", "fused", "auto", "step"])
 @pytest.mark.parametrize(("archive", "dtype"), cases(lengths=False))
 def test_numbers(archive, dtype, path):
-    """Outputs, every memory and every gradient are the published ones, unrolled and stepped."""
+    """Outputs, every memory and every gradient are the published ones, stepped and unrolled by each backend."""
     golden = Golden(archive, dtype)
+    golden.core.backend = "auto" if path == "step" else path
     inputs, memory = golden.given("input").requires_grad_(), golden.given("initial_memory").requires_grad_()
-    run = golden.core if path == "unroll" else lambda *given: stepped(golden.core, *given)
+    run = golden.core if path != "step" else lambda *given: stepped(golden.core, *given)
     output, final = run(inputs, memory)
     golden.compare("output", output)
     golden.compare("memories", output.unflatten(-1, final.shape[1:]))

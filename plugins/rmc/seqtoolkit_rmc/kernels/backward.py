@@ -144,8 +144,10 @@ class BlockSweep:
 
     def add_to(self, sums: Block, mlp: tuple[Sums, ...]) -> None:
         """Add the gradients of the block's own parameters, and of the MLP's."""
-        for part, total in zip((self.qkv, self.qkv_norm, self.attention_norm, self.mlp_norm), sums, strict=True):
-            part.add_to(total)
+        self.qkv.add_to(sums.qkv)
+        self.qkv_norm.add_to(sums.qkv_norm)
+        self.attention_norm.add_to(sums.attention_norm)
+        self.mlp_norm.add_to(sums.mlp_norm)
         for layer, of_layer in zip(self.mlp, mlp, strict=True):
             layer.add_to(of_layer)
 
@@ -191,8 +193,8 @@ class Sweep:
                 driven.projected[time] = rows[:, slots:]
                 rows = rows[:, :slots]
             memory = rows if kept is None else kept.add_(rows)
-            if restarts[time] is not None:
-                memory = memory.masked_fill(restarts[time][:, None, None], 0)
+            if (begins := restarts[time]) is not None:
+                memory = memory.masked_fill(begins[:, None, None], 0)
         if driven.drive is not None:
             torch.sum(joined(self.gates.given).unflatten(1, (-1, slots)), 2, out=driven.drive, dtype=given.dtype)
         assert memory is not None

@@ -34,9 +34,10 @@ def unroll(
     parameters: Parameters, settings: Settings, inputs: Tensor, memory: Tensor, fresh: Tensor, first: Tensor | None
 ) -> Tensor:
     """All memories [T B N M], as `reference.unroll` computes them; products in the dtype of autocast, where it is on."""
-    return _Fused.apply(
-        settings, inputs, memory, fresh.detach(), first, len(parameters.blocks), len(parameters.mlp), *flat(parameters)
-    )
+    tensors = flat(parameters)
+    keep = torch.is_grad_enabled() and any(each.requires_grad for each in (inputs, memory, *tensors))
+    counts = len(parameters.blocks), len(parameters.mlp)
+    return _Fused.apply(settings, counts, keep, fresh.detach(), first, inputs, memory, *tensors)
 
 
 def flat(parameters: Parameters) -> list[Tensor]:
@@ -66,16 +67,17 @@ class _Fused(torch.autograd.Function):
     def forward(
         ctx: Any,
         settings: Settings,
-        inputs: Tensor,
-        memory: Tensor,
+        counts: tuple[int, int],
+        keep: bool,  # noqa: FBT001  autograd passes by position
         fresh: Tensor,
         first: Tensor | None,
-        blocks: int,
-        layers: int,
+        inputs: Tensor,
+        memory: Tensor,
         *tensors: Tensor,
     ) -> Tensor:
-        ctx.settings, ctx.counts, ctx.dtype = settings, (blocks, layers), _dtype(memory)
-        parameters, keep = unflat(list(tensors), blocks, layers), any(ctx.needs_input_grad)
+        """Memories [T B N M]; `counts` are those of blocks and of the MLP's layers."""
+        ctx.settings, ctx.counts, ctx.dtype = settings, counts, _dtype(memory)
+        parameters = unflat(list(tensors), *counts)
         memories = memory.new_empty(len(inputs), *memory.shape)
         kept: list[Tensor | None] = []
         ctx.chunks = _chunks(memories)
@@ -83,7 +85,8 @@ class _Fused(torch.autograd.Function):
             part = None if first is None else first[:, begin:end]
             hoisted, loop = _prepare(parameters, settings, inputs[:, begin:end], fresh, part, ctx.dtype)
             trace = run(loop, hoisted, memory[begin:end], memories[:, begin:end], keep=keep)
-            kept += _pack(trace)
+            if keep:
+                kept += _pack(trace)
         if keep:
             ctx.save_for_backward(inputs, memory, fresh, first, memories, *tensors, *kept)
         return memories
@@ -91,29 +94,30 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
-        settings, (blocks, layers) = ctx.settings, ctx.counts
+        """Gradients of inputs, memory and all parameters."""
+        settings, counts = ctx.settings, ctx.counts
         inputs, memory, fresh, first, memories, *rest = ctx.saved_tensors
         count = len(ctx.needs_input_grad) - 7
         tensors, kept = rest[:count], rest[count:]
         size = len(kept) // len(ctx.chunks)
-        to_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
+        to_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[5] else None
         to_memory, to_tensors = torch.empty_like(memory), [torch.zeros_like(each) for each in tensors]
         for number, (begin, end) in enumerate(ctx.chunks):
             leaves = [each.detach().requires_grad_() for each in (inputs[:, begin:end], *tensors)]
-            parameters = unflat(leaves[1:], blocks, layers)
+            parameters = unflat(leaves[1:], *counts)
             part = None if first is None else first[:, begin:end]
             with torch.enable_grad():
                 hoisted, loop = _prepare(parameters, settings, leaves[0], fresh, part, ctx.dtype)
-            trace = _unpack(kept[size * number : size * (number + 1)], blocks, layers)
+            trace = _unpack(kept[size * number : size * (number + 1)], *counts)
             before = torch.cat([memory[None, begin:end], memories[:-1, begin:end]])
-            sums = unflat([torch.zeros_like(each) for each in tensors], blocks, layers)
+            sums = unflat([torch.zeros_like(each) for each in tensors], *counts)
             to_memory[begin:end], driven = _back(loop, hoisted, before, given[:, begin:end], trace, sums)
             found = _through(parameters, hoisted, driven, sums, leaves)
             if to_inputs is not None:
                 to_inputs[:, begin:end] = found[0]
             for total, each in zip(to_tensors, found[1:], strict=True):
                 total.add_(each)
-        return (None, to_inputs, to_memory, None, None, None, None, *to_tensors)
+        return (None, None, None, None, None, to_inputs, to_memory, *to_tensors)
 
 
 def _back(
