@@ -1,5 +1,7 @@
 """Heatmaps: the numbers are in the picture, which can be read, and is the same every time."""
 
+from itertools import combinations
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -133,6 +135,19 @@ def test_the_heads_and_blocks_that_are_asked_for(tmp_path, figures):
             field = axis.images[0].get_array().filled(-1)
             found = [field[:, step * 6 : step * 6 + 5] for step in range(len(matrices))]
             np.testing.assert_array_equal(found, matrices)
+
+
+def test_all_words_are_on_the_picture(tmp_path, figures):
+    """The smallest picture has room for its words; none runs over its edge, or into another."""
+    view = _view(1, 1, 1, 6, rows=5, marked=(0,), name="x" * 60)
+    draw([view, view], tmp_path / "a.png", "attention of 20261122-203010-paper-program_eval_control-ab12\nstep 1000000")
+    figure = figures[-1]
+    width, height = figure.get_size_inches() * figure.dpi
+    axes = figure.axes[:2]
+    found = [*figure.texts, *(axis.xaxis.label for axis in axes), *(axis._left_title for axis in axes)]
+    boxes = [text.get_window_extent() for text in found]
+    assert min(min(box.x0, box.y0, width - box.x1, height - box.y1) for box in boxes) >= 0
+    assert not [(one, two) for one, two in combinations(boxes, 2) if one.overlaps(two)]
 
 
 @pytest.mark.parametrize("ending", KINDS)

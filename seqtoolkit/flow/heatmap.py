@@ -20,7 +20,7 @@ _LARGEST, _SMALLEST = 16, 4
 """How many pixels the side of one weight has."""
 _STEPS = 16
 """How many steps are shown where nothing is said."""
-_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 62, 84, 80, 66, 50
+_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 62, 84, 80, 84, 50
 _NARROWEST, _LOWEST = 660, 96
 """How wide a picture is at least, for its words, and how high the matrices are, for the color bar's."""
 _GAP = 1
@@ -169,7 +169,7 @@ def _figure(rows: Sequence[_Row], inputs: int, window: tuple[int, int], side: in
     )
     figure.colorbar(image, cax=bar, ticks=np.linspace(0, scale, 6)).ax.tick_params(labelsize=8)
     marked = any(row.marked for row in rows)
-    for text, top, size in ((title, 10, 10.5), (_legend(slots, inputs, marked=marked), height - 26, 8.5)):
+    for text, top, size in ((title, 10, 10.5), (_legend(inputs, marked=marked), height - 42, 8.5)):
         figure.text(_LEFT / width, 1 - top / height, text, fontsize=size, va="top", parse_math=False)
     return figure
 
@@ -180,11 +180,10 @@ def _scale(rows: Sequence[_Row]) -> float:
     return next((each for each in (0.25, 0.5, 1.0) if most <= each), most)
 
 
-def _legend(slots: int, inputs: int, *, marked: bool) -> str:
-    asks = "1 row, the slot" if slots == 1 else f"{slots} rows, the slots"
-    what = "the input" if inputs == 1 else f"the {inputs} rows of the input"
-    red = "; red: the steps that matter most" if marked else ""
-    return f"each step: {asks}, by how much they attend to (columns) the slots and, right of the line, {what}{red}"
+def _legend(inputs: int, *, marked: bool) -> str:
+    what = "the input" if inputs == 1 else f"the input's {inputs} rows"
+    red = "\nred: the steps that matter most" if marked else ""
+    return f"rows: slots; columns: the slots and (right of the line) {what} that they attend to{red}"
 
 
 def _draw(axis: Any, row: _Row, inputs: int, window: tuple[int, int], scale: float) -> Any:
