@@ -20,8 +20,9 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from seqtoolkit_rmc.kernels.build import BuildError, load
-from seqtoolkit_rmc.kernels.hoist import hoist
-from seqtoolkit_rmc.reference import Parameters, Settings
+from seqtoolkit_rmc.kernels.hoist import _drive as make_drive
+from seqtoolkit_rmc.kernels.hoist import _scale as scale
+from seqtoolkit_rmc.reference import Parameters, Settings, project
 
 __all__ = ["missing", "unroll"]
 
@@ -76,21 +77,14 @@ def unroll(
     reason = missing(parameters, settings, inputs) or _unfit([inputs, memory, fresh])
     if reason is not None:
         raise ValueError(f"backend native {reason}")
-    hoisted = hoist(parameters, settings, inputs)
-    block, (matrices, biases) = hoisted.blocks[0], zip(*parameters.mlp, strict=True)
-    gate = None if parameters.gates is None else parameters.gates[1].weight
-    norms = (*block.qkv_norm, *block.attention_norm, *block.mlp_norm)
-    given = (
-        hoisted.arriving,
-        hoisted.drive,
-        memory,
-        block.qkv.weight,
-        gate,
-        *matrices,
-        block.qkv.bias,
-        *norms,
-        *biases,
-    )
+    block, norm = parameters.blocks[0], scale(parameters.blocks[0], settings).qkv_norm
+    matrices, biases = zip(*parameters.mlp, strict=True)
+    projected = project(parameters.projection, inputs)
+    arriving, drive, gate = project(block.qkv, projected), None, None
+    if parameters.gates is not None:
+        drive, gate = make_drive(*parameters.gates, settings, projected), parameters.gates[1].weight
+    vectors = (block.qkv.bias, *norm, *block.attention_norm, *block.mlp_norm, *biases)
+    given = (arriving, drive, memory, block.qkv.weight, gate, *matrices, *vectors)
     keeps = torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in given)
     return _Loop.apply(settings, keeps, fresh.detach(), first, *given)
 
@@ -107,11 +101,10 @@ class _Loop(torch.autograd.Function):
         first: Tensor | None,
         *given: Tensor | None,
     ) -> Tensor:
-        fresh, first, *given = (None if each is None else each.contiguous() for each in (fresh, first, *given))
-        arriving, memory = given[0], given[2]
-        memories = memory.new_empty(len(arriving), *memory.shape)
-        call = _call(settings, torch.get_num_threads(), fresh, first, memories, given)
-        call.keeps = keeps
+        arriving, drive, memory, *weights = map(_plain, given)
+        places = _plain(fresh), _plain(first), arriving.new_empty(len(arriving), *memory.shape)
+        call = _call(settings, torch.get_num_threads(), *places, arriving, memory, weights)
+        call.keeps, call.drive = keeps, _address(drive)
         room = _library().room(call, memory.dtype)
         kept = memory.new_empty(len(arriving) * room.kept if keeps else 0)
         scratch = memory.new_empty(call.threads, room.forward)
@@ -119,27 +112,32 @@ class _Loop(torch.autograd.Function):
         _library().run("forward", call, memory.dtype)
         if keeps:
             ctx.settings, ctx.threads = settings, call.threads
-            ctx.save_for_backward(fresh, first, memories, kept, *given)
-        return memories
+            ctx.save_for_backward(kept, *places, arriving, memory, *weights)
+        return places[-1]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_memories: Tensor) -> tuple[Tensor | None, ...]:
-        fresh, first, memories, kept, *given = ctx.saved_tensors
+        kept, *places, arriving, memory = ctx.saved_tensors[:6]
+        weights = ctx.saved_tensors[6:]
         wanted = ctx.needs_input_grad[4:]
-        call = _call(ctx.settings, ctx.threads, fresh, first, memories, given)
+        call = _call(ctx.settings, ctx.threads, *places, arriving, memory, weights)
         call.keeps, call.wants_memory, call.wants_weights = True, wanted[2], any(wanted[3:])
-        room = _library().room(call, memories.dtype)
-        found = [None if each is None else torch.empty_like(each) for each in given[:3]]
-        weights = memories.new_zeros(call.threads, room.weights)
-        scratch = memories.new_empty(call.threads, room.backward)
+        room = _library().room(call, memory.dtype)
         d_memories = d_memories.contiguous()
-        call.kept, call.scratch, call.d_weights = kept.data_ptr(), scratch.data_ptr(), weights.data_ptr()
-        call.d_memories = d_memories.data_ptr()
-        call.d_arriving, call.d_drive, call.d_memory = map(_address, found)
-        _library().run("backward", call, memories.dtype)
-        shares = weights[0].split([0 if each is None else each.numel() for each in given[3:]])
-        found += [None if each is None else share.view_as(each) for each, share in zip(given[3:], shares, strict=True)]
+        d_arriving, d_drive, d_memory = torch.empty_like(arriving), None, torch.empty_like(memory)
+        if call.G:
+            d_drive = memory.new_empty(call.T, call.B, call.G)
+        d_weights = memory.new_zeros(call.threads, room.weights)
+        scratch = memory.new_empty(call.threads, room.backward)
+        call.kept, call.scratch, call.d_weights = kept.data_ptr(), scratch.data_ptr(), d_weights.data_ptr()
+        call.d_memories, call.d_arriving, call.d_drive, call.d_memory = map(
+            _address, (d_memories, d_arriving, d_drive, d_memory)
+        )
+        _library().run("backward", call, memory.dtype)
+        shares = d_weights[0].split([0 if each is None else each.numel() for each in weights])
+        dealt = [None if each is None else share.view_as(each) for each, share in zip(weights, shares, strict=True)]
+        found = [d_arriving, d_drive, d_memory, *dealt]
         return (None,) * 4 + tuple(each if wants else None for each, wants in zip(found, wanted, strict=True))
 
 
@@ -149,29 +147,31 @@ def _call(
     fresh: Tensor,
     first: Tensor | None,
     memories: Tensor,
-    given: Sequence[Tensor | None],
+    arriving: Tensor,
+    memory: Tensor,
+    weights: Sequence[Tensor | None],
 ) -> Call:
     """What forward and backward have in common. A call does not keep tensors alive."""
-    arriving, drive, memory, qkv_weight, gate_weight, *rest = given
-    layers = (len(rest) - 7) // 2
-    matrices, vectors, biases = rest[:layers], rest[layers:-layers], rest[-layers:]
-    call = Call()
-    library = _library()
-    call.gemm, call.blas_threads = library.gemm[memories.dtype], library.blas_threads
+    qkv_weight, gate_weight, *rest = weights
+    layers = (len(rest) - len(VECTORS)) // 2
+    library, call = _library(), Call()
+    call.gemm, call.blas_threads = library.gemm[memory.dtype], library.blas_threads
     call.T, call.B, call.N = memories.shape[:3]
-    call.n, call.G = arriving.shape[2], 0 if drive is None else drive.shape[2]
+    call.n, call.G = arriving.shape[2], 0 if gate_weight is None else len(gate_weight)
     call.heads, call.K, call.V = settings.num_heads, settings.key_size, settings.head_size
     call.layers, call.threads = layers, threads
-    for name, each in zip(VECTORS, vectors, strict=True):
-        setattr(call, name, each.data_ptr())
-    call.arriving, call.drive, call.memory = map(_address, (arriving, drive, memory))
-    call.qkv_weight, call.gate_weight, call.fresh, call.first, call.memories = map(
-        _address, (qkv_weight, gate_weight, fresh, first, memories)
-    )
+    places = {"qkv_weight": qkv_weight, "gate_weight": gate_weight, "arriving": arriving, "memory": memory}
+    places |= {"fresh": fresh, "first": first, "memories": memories}
+    for name, each in (places | dict(zip(VECTORS, rest[layers:-layers], strict=True))).items():
+        setattr(call, name, _address(each))
     pointers = ctypes.c_void_p * layers
-    call.layer_addresses = [pointers(*map(_address, each)) for each in (matrices, biases)]
+    call.layer_addresses = [pointers(*map(_address, each)) for each in (rest[:layers], rest[-layers:])]
     call.mlp_weight, call.mlp_bias = map(ctypes.addressof, call.layer_addresses)
     return call
+
+
+def _plain(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.contiguous()
 
 
 class _Library:

@@ -8,7 +8,7 @@ namespace rmc {
 template <typename R>
 struct Weights {
   R *qkv, *gate, *mlp, *vectors;  // [P M], [G M], [layers M M]; vectors as below
-  R *qkv_bias, *qkv_gain, *qkv_shift, *attention_gain, *attention_shift, *mlp_gain, *mlp_shift, *mlp_bias;
+  R *qkv_bias, *qkv_gain, *qkv_shift, *attention_gain, *attention_shift, *mlp_gain, *mlp_shift, *mlp_bias, *unread;
   Size size, count;
 
   // The vectors are added up for a step at a time, in `vectors`, and then to the others.
@@ -28,6 +28,7 @@ struct Weights {
     mlp_gain = attention_shift + M;
     mlp_shift = mlp_gain + M;
     mlp_bias = mlp_shift + M;
+    unread = step + count;
   }
 };
 
@@ -75,24 +76,28 @@ struct Backward {
     }
   }
 
-  // Queries, keys and values again, and M + A.
+  // Queries, keys and values again, M + A, its norm, and the hidden layers of g_psi.
   void again(Size t, const R* memory, const Kept<R>& kept) const {
     for (Size row = 0; row < rows; ++row)
       normalize(kept.qkv + row * P, kept.stats[row], call.qkv_gain, call.qkv_shift, scratch.heads + row * P, P);
+    for (Size row = 0; row < tile.samples * call.n; ++row)
+      normalize(call.arriving + (t * call.B + tile.begin) * call.n * P + row * P, kept.stats[3 * rows + row], call.qkv_gain,
+                call.qkv_shift, scratch.arrived + row * P, P);
     std::copy(memory, memory + rows * M, scratch.reading);
     for (Size b = 0; b < tile.samples; ++b)
-      read(call, kept.attention + b * N * call.heads * call.S(), scratch.heads + b * N * P, arriving(call.arriving, t, b),
+      read(call, kept.attention + b * N * call.heads * call.S(), scratch.heads + b * N * P, scratch.arrived + b * call.n * P,
            scratch.reading + b * N * M);
     for (Size row = 0; row < rows; ++row)
       normalize(scratch.reading + row * M, kept.stats[rows + row], call.attention_gain, call.attention_shift,
                 scratch.candidate + row * M, M);
+    hide(call, rows, scratch.candidate, scratch.hidden);
   }
 
   // Through g_psi: d_sum becomes the gradient of R = LN(M + A).
-  void unperceive(const Kept<R>& kept) const {
+  void unperceive() const {
     R *d = scratch.d_sum, *other = scratch.d_hidden;
     for (Size layer = call.layers - 1; layer >= 0; --layer) {
-      const R* x = layer ? kept.hidden + (layer - 1) * rows * M : scratch.candidate;
+      const R* x = layer ? scratch.hidden + (layer - 1) * rows * M : scratch.candidate;
       if (call.wants_weights) blas.weigh(d, x, weights.mlp + layer * M * M, rows, M, M);
       if (layer == 0) break;
       blas.back(d, call.mlp_weight[layer], other, rows, M, M, 0);
@@ -119,6 +124,9 @@ struct Backward {
 
   // Through the attention and the norms around it, up to [Q K V] before its norm: d_heads.
   void unattend(Size t, const Kept<R>& kept) const {
+    const Size at = (t * call.B + tile.begin) * call.n * P;
+    const R* arriving = call.arriving + at;
+    R* d_arriving = call.d_arriving + at;
     for (Size row = 0; row < rows; ++row) {
       R *d = scratch.d_sum + row * M, *d_memory = scratch.d_memory + row * M;
       normalize_back(scratch.reading + row * M, kept.stats[rows + row], call.attention_gain, d, weights.attention_gain,
@@ -126,8 +134,11 @@ struct Backward {
     }
     for (Size b = 0; b < tile.samples; ++b)
       attend_back(call, kept.attention + b * N * call.heads * call.S(), scratch.heads + b * N * P,
-                  arriving(call.arriving, t, b), scratch.d_sum + b * N * M, scratch.d_attention,
-                  scratch.d_heads + b * N * P, arriving(call.d_arriving, t, b));
+                  scratch.arrived + b * call.n * P, scratch.d_sum + b * N * M, scratch.d_attention,
+                  scratch.d_heads + b * N * P, d_arriving + b * call.n * P);
+    for (Size row = 0; row < tile.samples * call.n; ++row)  // the bias has its gradient where x' is projected
+      normalize_back(arriving + row * P, kept.stats[3 * rows + row], call.qkv_gain, d_arriving + row * P, weights.qkv_gain,
+                     weights.qkv_shift, weights.unread, P);
     for (Size row = 0; row < rows; ++row)
       normalize_back(kept.qkv + row * P, kept.stats[row], call.qkv_gain, scratch.d_heads + row * P, weights.qkv_gain,
                      weights.qkv_shift, weights.qkv_bias, P);
@@ -152,22 +163,17 @@ struct Backward {
       if (call.first[t * call.B + tile.begin + b]) clear(scratch.d_memory + b * N * M, N * M);
   }
 
-  template <typename X>
-  X* arriving(X* of, Size t, Size b) const {
-    return of + (t * call.B + tile.begin + b) * call.n * P;
-  }
-
   void run() const {
     const Size count = kept_size(call, tile.samples);
     clear(scratch.d_memory, rows * M);
     for (Size t = call.T - 1; t >= 0; --t) {
       const Kept<R> kept(call, call.kept + call.T * kept_size(call, tile.begin) + t * count, tile.samples);
       const R* memory = before(call, tile, t, scratch.memory);
-      clear(scratch.d_vectors, weights.count);
+      clear(scratch.d_vectors, weights.count + P);
       arrive(t);
       open(t, memory, kept);
       again(t, memory, kept);
-      unperceive(kept);
+      unperceive();
       unattend(t, kept);
       leave(t, memory);
       for (Size i = 0; i < weights.count; ++i) weights.vectors[i] += scratch.d_vectors[i];

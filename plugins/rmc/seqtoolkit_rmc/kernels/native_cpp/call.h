@@ -23,7 +23,7 @@ struct Call {
   const R *attention_gain, *attention_shift, *mlp_gain, *mlp_shift;
   const R* const* mlp_bias;
 
-  const R* arriving;          // queries, keys and values of x', [T B n P]
+  const R* arriving;          // queries, keys and values of x' before their norm, [T B n P]
   const R* drive;             // what x' and biases add to the gates, [T B G]
   const R* memory;            // [B N M]
   const R* fresh;             // [N M]

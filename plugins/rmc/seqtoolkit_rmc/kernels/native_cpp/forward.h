@@ -31,14 +31,25 @@ void make_heads(const Call<R>& call, Size rows, R* qkv, Stats<R>* stats, R* head
   }
 }
 
+// The same of x', whose W^{qkv} x' + b is given.
+template <typename R>
+void arrive(const Call<R>& call, const Tile& tile, Size t, Stats<R>* stats, R* arrived) {
+  const Size P = call.P();
+  const R* x = call.arriving + (t * call.B + tile.begin) * call.n * P;
+  for (Size row = 0; row < tile.samples * call.n; ++row, x += P, arrived += P) {
+    stats[row] = measure(x, P);
+    normalize(x, stats[row], call.qkv_gain, call.qkv_shift, arrived, P);
+  }
+}
+
 // R = LN(M + A), where `reading` [rows M] has M to begin with; `sum` gets R and the last bias of g_psi, to be added to.
 template <typename R>
-void attend_tile(const Call<R>& call, const Tile& tile, Size t, const R* heads, const Kept<R>& kept, R* reading) {
+void attend_tile(const Call<R>& call, const Tile& tile, const R* heads, const R* arrived, const Kept<R>& kept, R* reading) {
   const Size N = call.N, M = call.M(), P = call.P(), weights = call.heads * N * call.S();
   const R* bias = call.mlp_bias[call.layers - 1];
   for (Size b = 0; b < tile.samples; ++b) {
     const R* own = heads + b * N * P;
-    const R* arriving = call.arriving + (t * call.B + tile.begin + b) * call.n * P;
+    const R* arriving = arrived + b * call.n * P;
     R* A = kept.attention + b * weights;
     attend(call, own, arriving, A);
     read(call, A, own, arriving, reading + b * N * M);
@@ -52,18 +63,17 @@ void attend_tile(const Call<R>& call, const Tile& tile, Size t, const R* heads, 
   }
 }
 
-// sum += g_psi(R) without its last bias.
+// The hidden layers of g_psi(x), one after the other; gives what the last layer reads.
 template <typename R>
-void perceive(const Call<R>& call, Size rows, const R* x, const Kept<R>& kept) {
+const R* hide(const Call<R>& call, Size rows, const R* x, R* hidden) {
   const Blas<R> blas(call);
-  const Size M = call.M(), last = call.layers - 1;
-  for (Size layer = 0; layer < last; ++layer) {
-    R* hidden = kept.hidden + layer * rows * M;
+  const Size M = call.M();
+  for (Size layer = 0; layer + 1 < call.layers; ++layer, hidden += rows * M) {
     blas.apply(x, call.mlp_weight[layer], hidden, rows, M, M, 0);
     rectify(hidden, call.mlp_bias[layer], rows, M);
     x = hidden;
   }
-  blas.apply(x, call.mlp_weight[last], kept.sum, rows, M, M, 1);
+  return x;
 }
 
 // M~ = LN(sum) and the gates: the next memory.
@@ -99,8 +109,10 @@ void forward(const Call<R>& call, const Tile& tile, const Scratch<R>& scratch) {
     blas.apply(memory, call.qkv_weight, kept.qkv, rows, M, P, 0);
     make_heads(call, rows, kept.qkv, kept.stats, scratch.heads);
     std::copy(memory, memory + rows * M, scratch.reading);
-    attend_tile(call, tile, t, scratch.heads, kept, scratch.reading);
-    perceive(call, rows, scratch.reading, kept);
+    arrive(call, tile, t, kept.stats + 3 * rows, scratch.arrived);
+    attend_tile(call, tile, scratch.heads, scratch.arrived, kept, scratch.reading);
+    const R* hidden = hide(call, rows, scratch.reading, scratch.hidden);
+    blas.apply(hidden, call.mlp_weight[call.layers - 1], kept.sum, rows, M, M, 1);
     if (call.G) {
       rise(memory, scratch.risen, rows * M);
       blas.apply(scratch.risen, call.gate_weight, kept.gates, rows, M, call.G, 0);

@@ -37,45 +37,45 @@ struct Arena {
   }
 };
 
-// What forward keeps of one step of a tile for backward. Activations that elementwise functions give again are not kept.
+// What forward keeps of one step of a tile for backward: not what elementwise functions give again, nor the hidden layers
+// of g_psi, a product of matrices each, without which it is less than half of what plain PyTorch keeps.
 template <typename R>
 struct Kept {
   R* qkv;           // before its norm, [samples N P]
   R* attention;     // [samples heads N S]
-  R* hidden;        // after ReLU, [layers-1 samples N M]
   R* sum;           // before the last norm, [samples N M]
   R* gates;         // after their sigmoids, [samples N G]
-  Stats<R>* stats;  // of the three norms, [3 samples N]
+  Stats<R>* stats;  // of the three norms, [3 samples N], and of x', [samples n]
   R* end;
 
   Kept(const Call<R>& call, R* at, Size samples) {
     const Size rows = samples * call.N;
     qkv = at;
     attention = qkv + rows * call.P();
-    hidden = attention + rows * call.heads * call.S();
-    sum = hidden + (call.layers - 1) * rows * call.M();
+    sum = attention + rows * call.heads * call.S();
     gates = sum + rows * call.M();
     R* numbers = gates + rows * call.G;
     stats = reinterpret_cast<Stats<R>*>(numbers);
-    end = numbers + 6 * rows;
+    end = numbers + 2 * samples * (3 * call.N + call.n);
   }
 };
 
 // Numbers that `samples` samples keep of one step.
 template <typename R>
 Size kept_size(const Call<R>& call, Size samples) {
-  return samples * call.N *
-         (call.P() + call.heads * call.S() + call.layers * call.M() + call.G + 6);
+  const Size row = call.P() + call.heads * call.S() + call.M() + call.G;
+  return samples * (call.N * row + 2 * (3 * call.N + call.n));
 }
 
 // What one thread works in, for the largest tile.
 template <typename R>
 struct Scratch {
   R *memory, *risen, *heads, *reading, *candidate;  // rows of M, M, P, M, M
+  R *arrived, *hidden;                              // [samples n P], [layers-1 rows M]
   R* step;                                          // what is kept, of one step, where nothing is
   R *d_memory, *d_risen, *d_heads, *d_gates;        // backward: rows of M, M, P, G
   R *d_sum, *d_hidden, *d_attention;                // rows of M, M; [N S]
-  R* d_vectors;                                     // gradients of biases, gains and shifts, of one step
+  R* d_vectors;                                     // gradients of biases, gains and shifts, of one step, and [P] unread
   Size used;
 
   Scratch(const Call<R>& call, R* at, bool backward) {
@@ -88,6 +88,8 @@ struct Scratch {
     heads = arena.take(rows * P);
     reading = arena.take(rows * M);
     candidate = arena.take(rows * M);
+    arrived = arena.take(samples * call.n * P);
+    hidden = arena.take((call.layers - 1) * rows * M);
     step = arena.take(backward || call.keeps ? 0 : kept_size(call, samples));
     const Size behind = backward ? rows : 0;
     d_memory = arena.take(behind * M);
@@ -97,7 +99,7 @@ struct Scratch {
     d_sum = arena.take(behind * M);
     d_hidden = arena.take(behind * M);
     d_attention = arena.take(backward ? call.N * call.S() : 0);
-    d_vectors = arena.take(backward ? 3 * P + (4 + call.layers) * M : 0);
+    d_vectors = arena.take(backward ? 4 * P + (4 + call.layers) * M : 0);
     used = arena.used;
   }
 };
