@@ -66,9 +66,7 @@ def begin_step(line, error, work, carry, grads, gain, sums, past, time, at, S: t
         if S.gates > 0:
             candidate = white * scale + part(gain + S.size, columns, S.size)[None, :]
             gates = (entering, keeping, entered, kept)
-            coming, entered, kept = ungate(
-                line, error, carry, past, time, coming, candidate, columns, gates, at, S
-            )
+            coming, entered, kept = ungate(line, error, carry, past, time, coming, candidate, columns, gates, at, S)
         else:
             put(carry, row, S.size, columns, live, S.size, tl.full((S.rows, S.chunk), 0.0, ACC))
         tl.store(sums + columns, tl.sum(coming * white, 0), mask=columns < S.size)
@@ -139,8 +137,8 @@ def unwhiten_qkv(work, raw, target, level, slope, norm, at, S: tl.constexpr):
 
 
 @triton.jit
-def end_step(error, work, carry, matrix, past, fresh_grads, time, at, S: tl.constexpr, ACC: tl.constexpr):
-    """Gather the gradient of the memory that the step started from: into `carry`, or where rows began anew `fresh_grads`."""
+def end_step(error, work, carry, matrix, past, time, at, S: tl.constexpr, ACC: tl.constexpr):
+    """Gather in `carry` the gradient of the memory that the step started from, none where a row began anew."""
     row, live = at[1], at[3]
     right = matrix + (S.qkv + S.layers * S.size) * S.size
     gates = error + S.delta_gates
@@ -160,29 +158,26 @@ def end_step(error, work, carry, matrix, past, fresh_grads, time, at, S: tl.cons
             squashed = tanh(recall(past, time, at, columns, S))
             delta += through * (1 - squashed * squashed)
         if S.restarts:
-            again = restarted(past, time, at, live)
-            before = fetch(fresh_grads, row, S.size, columns, again, S.size)
-            put(fresh_grads, row, S.size, columns, again, S.size, before + delta)
-            delta = tl.where(again[:, None], 0.0, delta)
+            delta = tl.where(restarted(past, time, at, live)[:, None], 0.0, delta)
         put(carry, row, S.size, columns, live, S.size, delta)
 
 
 @triton.jit(do_not_specialize=["steps", "batch"])
 def backward(
-    matrix, vectors, arriving, memories, fresh, first, tape, stats, grads, memory_grads, fresh_grads, arriving_grads,
-    deltas, scratch, sums, steps, batch, S: tl.constexpr
+    matrix, vectors, arriving, memories, fresh, first, tape, stats, grads, memory_grads, arriving_grads, deltas,
+    scratch, sums, steps, batch, S: tl.constexpr
 ):  # fmt: skip
     """All steps of a tile, the last first; what it does not name as the forward kernel.
 
-    grads [T B N M] of the memories; to be written: memory_grads [B N M] and fresh_grads [B N M], zeros at first,
-    arriving_grads [T B n P], deltas [T B N delta_width], scratch [B N scratch_width], sums [T programs sums_width].
+    grads [T B N M] of the memories; to be written: memory_grads [B N M], zeros at first, arriving_grads
+    [T B n P], deltas [T B N delta_width], scratch [B N scratch_width], sums [T programs sums_width].
     """
     ACC: tl.constexpr = memories.dtype.element_ty
     at, past = place(batch, S), (memories, fresh, first)
     begin, row, _, live, _, _, _, count = at
     begun = begin * S.slots
-    carry, fresh_grads = memory_grads + begun * S.size, fresh_grads + begun * S.size
-    work, mlp = scratch + begun * S.scratch_width, matrix + S.qkv * S.size
+    carry, work = memory_grads + begun * S.size, scratch + begun * S.scratch_width
+    mlp = matrix + S.qkv * S.size
     gain = vectors + 3 * S.qkv + S.layers * S.size
     time = steps - 1
     while time >= 0:
@@ -212,5 +207,5 @@ def backward(
         tl.debug_barrier()
         unwhiten_qkv(work + S.size, line + S.tape_raw, error, level, slope, norm, at, S)
         tl.debug_barrier()
-        end_step(error, work, carry, matrix, past, fresh_grads, time, at, S, ACC)
+        end_step(error, work, carry, matrix, past, time, at, S, ACC)
         time -= 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from seqtoolkit_rmc.kernels.triton_tile import Tile
 from seqtoolkit_rmc.reference import EPSILON, Settings
@@ -70,6 +73,18 @@ def plan(problem: Problem) -> Tile:
         scratch_width=_even(size + qkv),
         sums_width=2 * qkv + 3 * size,
     )
+
+
+def programs(tile: Tile, batch: int) -> int:
+    """How many programs share a batch."""
+    return -(-batch // tile.samples)
+
+
+def launch(kernel: Any, tile: Tile, steps: int, batch: int, *tensors: Tensor) -> None:
+    """Run a kernel over a batch. Four warps leave room for two programs of 64 rows on a multiprocessor of an H100."""
+    warps, stages = (4, 3) if tile.rows >= 64 else (8, 4)
+    with torch.cuda.device_of(tensors[0]):
+        kernel[(programs(tile, batch),)](*tensors, steps, batch, tile, num_warps=warps, num_stages=stages)
 
 
 def _rows(problem: Problem) -> int:

@@ -1,6 +1,6 @@
 """Tile: what the Triton kernels know at compile time, and the device functions that both passes use."""
 
-# ruff: noqa: ANN001, ANN201, N803, N806 - what runs on the device has no Python types; constants are upper case
+# ruff: noqa: ANN001, ANN201, N803 - what runs on the device has no Python types; constants are upper case
 from __future__ import annotations
 
 import dataclasses
@@ -96,15 +96,17 @@ def part(vectors, columns, stop):
 
 @triton.jit
 def multiply(one, other, total, S: tl.constexpr):
-    """one @ other + total."""
+    """The product of two operands, added to `total`."""
     if S.widened:
         one, other = one.to(total.dtype), other.to(total.dtype)
     return tl.dot(one, other, total, input_precision=S.precision, out_dtype=total.dtype)
 
 
 @triton.jit
-def product(left, width, at, right, along, across, columns, stop, DEPTH: tl.constexpr, S: tl.constexpr, ACC: tl.constexpr):
-    """left [R DEPTH] @ right [DEPTH stop], some columns of it, [R C]; `along` and `across` are the strides of `right`."""
+def product(
+    left, width, at, right, along, across, columns, stop, DEPTH: tl.constexpr, S: tl.constexpr, ACC: tl.constexpr
+):
+    """Some columns [R C] of left [R DEPTH] @ right [DEPTH stop]; `along` and `across` are the strides of `right`."""
     row, live = at[1], at[3]
     total = tl.full((S.rows, S.chunk), 0.0, ACC)
     for start in range(0, DEPTH, S.depth):
@@ -131,13 +133,13 @@ def moments(seen, mean, spread, values, inside):
 
 @triton.jit
 def sigmoid(values):
-    """1 / (1 + exp(-x))"""
+    """1 / (1 + exp(-x))."""
     return 1 / (1 + tl.exp(-values))
 
 
 @triton.jit
 def tanh(values):
-    """1 - 2 / (1 + exp(2x)): without overflow where x is large"""
+    """1 - 2 / (1 + exp(2x)): without overflow where x is large."""
     return 1 - 2 / (1 + tl.exp(2 * values))
 
 
