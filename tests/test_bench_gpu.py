@@ -16,8 +16,8 @@ CPU = torch.device("cpu")
 KNOWN = """
     Generator __version__ accelerator accelerator.current_accelerator amp amp.GradScaler arange autocast
     bfloat16 bool clear_autocast_cache cuda cuda.CUDAGraph cuda.Event cuda.Stream cuda.current_stream
-    cuda.default_generators cuda.get_device_name cuda.graph cuda.is_available cuda.is_bf16_supported
-    cuda.max_memory_allocated cuda.memory_allocated cuda.reset_peak_memory_stats cuda.stream cuda.synchronize
+    cuda.default_generators cuda.get_device_name cuda.get_sync_debug_mode cuda.graph cuda.is_available cuda.is_bf16_supported
+    cuda.max_memory_allocated cuda.memory_allocated cuda.reset_peak_memory_stats cuda.set_sync_debug_mode cuda.stream cuda.synchronize
     device dtype float16 float32 float64 manual_seed no_grad ones_like randint randn seed
     set_float32_matmul_precision set_num_threads stack tensor zeros
 """

@@ -4,7 +4,10 @@
 import contextlib
 import copy
 import logging
+import re
+import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from seqtoolkit.flow.batch import Pad
-from seqtoolkit.train.capture import MOST, WARM, CaptureError, Captures
+from seqtoolkit.train.capture import MOST, WARM, CaptureError, Captures, CudaGraphs
+from seqtoolkit.train.checkpoint import load_state, load_weights
 from seqtoolkit.train.learner import Supervised
 from seqtoolkit.train.optimize import adam, sgd
 from seqtoolkit.train.schedule import cosine
@@ -52,6 +56,19 @@ class Tape(TorchDispatchMode):
                     kept.copy_(now)
 
 
+class Lookout(TorchDispatchMode):
+    """Sees numbers read, and lets them be read."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.found.append(function)
+        return function(*args, **(kwargs or {}))
+
+
 @pytest.fixture(autouse=True)
 def _reading_as_on_a_gpu(monkeypatch):
     """A question is read as on a GPU: on a CPU steps are left out, by looking at where rows begin."""
@@ -61,13 +78,24 @@ def _reading_as_on_a_gpu(monkeypatch):
 class Tapes:
     """A capturer of tapes that keeps a diary."""
 
-    def __init__(self):
-        self.aside_count, self.tapes, self.besides, self.abandoned = 0, [], [], 0
+    def __init__(self, blind=False):
+        self.aside_count, self.tapes, self.besides, self.abandoned, self.blind = 0, [], [], 0, blind
 
     @contextlib.contextmanager
     def aside(self):
         self.aside_count += 1
         yield
+
+    def watch(self, work):
+        with self.aside(), self.watching() as found:
+            told = work()
+        return told, "a line waits" if found else None
+
+    @contextlib.contextmanager
+    def watching(self):
+        """The calls that a capture cannot hold, without a capture; none are seen where `blind`."""
+        with Lookout() as lookout:
+            yield [] if self.blind else lookout.found
 
     def capture(self, work, beside):
         tape = Tape()
@@ -253,18 +281,23 @@ def reading(toy, where):
     return Looks
 
 
+@pytest.mark.parametrize("blind", [False, True])
 @pytest.mark.parametrize("where", ["forward", "backward"])
-def test_what_cannot_be_captured_runs_by_itself(toy, where, caplog):
-    """A core that waits for the device: one warning of one line that says what to do, and the same updates."""
-    plain, captured = pair(toy, make_core=reading(toy, where))
+def test_what_cannot_be_captured_runs_by_itself(toy, where, blind, caplog):
+    """A core that waits for the device: one warning of one line that says what to do, and the same updates.
+
+    What is seen to wait is not captured; where it is not seen, the capture fails and is cleared away.
+    """
+    plain, captured = pair(toy, make_core=reading(toy, where), warm=2)
+    captured.captures.capturer.blind = blind
     with caplog.at_level(logging.WARNING):
         same(plain, captured, run(plain, STEPS), run(captured, STEPS))
     (line,) = [each.getMessage() for each in caplog.records]
-    assert "RuntimeError: operation not permitted when stream is capturing" in line
+    assert ("RuntimeError: operation not permitted when stream is capturing" if blind else "a line waits") in line
     assert "learner.capture=never" in line
     assert "\n" not in line
     captures = captured.captures
-    assert (captures.failed, len(captures), captures.capturer.abandoned) == (True, 0, 1)
+    assert (captures.failed, len(captures), captures.capturer.abandoned) == (True, 0, int(blind))
     assert captures.capturer.aside_count == STEPS
 
 
@@ -306,6 +339,115 @@ def test_without_a_gpu(toy, precision):
         ValueError, match=r"^capture: always wants a CUDA device, got the device cpu; use auto or never$"
     ):
         toy.learner(toy.graph(), capture="always")
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_whole_run_goes_on_from_a_checkpoint(toy, tmp_path, monkeypatch, dropout):
+    """Logs, evaluations and checkpoints between captured updates: a run from its seventh update ends as the whole one."""
+    monkeypatch.setattr("seqtoolkit.train.learner.CudaGraphs", lambda _: Tapes())
+    monkeypatch.setattr("seqtoolkit.train.optimize.Update.uncapturable", lambda _: None)
+
+    def fit(name):
+        made = toy.fit(tmp_path / name, dropout=dropout, size=3)
+        made.learner.captures.warm = 1
+        return made
+
+    whole, part = fit("whole"), fit("part")
+    whole.checkpoints.keep_every = 7
+    whole()
+    checkpoint = tmp_path / "whole" / "step_00000007"
+    part.learner.model.load_state_dict(load_weights(checkpoint))
+    part.load_state_dict(load_state(checkpoint))
+    part()
+    assert part.step == whole.step == 20
+    assert len(part.learner.captures) > 1
+    for name, each in whole.learner.model.state_dict().items():
+        assert torch.equal(each, part.learner.model.state_dict()[name]), name
+    assert part.latest == whole.latest
+
+
+@pytest.fixture
+def paper(monkeypatch):
+    """A torch.cuda of paper, and the diary of what was asked of it."""
+    diary, mode = [], ["default"]
+
+    class Stream:
+        device = torch.device("cuda:0")
+
+        def __init__(self, *_):
+            self.name = f"stream {id(self) % 97}"
+
+        def wait_stream(self, other):
+            diary.append("wait")
+
+    @contextlib.contextmanager
+    def entered(name):
+        diary.append(name)
+        try:
+            yield
+        finally:
+            diary.append(f"end of {name}")
+
+    def set_mode(now):
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+        mode[0] = now
+
+    def graph(made, **options):
+        diary.append({name: options[name] for name in ("pool", "capture_error_mode")})
+        return entered("graph")
+
+    for name, each in {
+        "Stream": Stream,
+        "CUDAGraph": lambda: "a graph",
+        "current_stream": Stream,
+        "stream": lambda _: entered("stream"),
+        "get_sync_debug_mode": lambda: mode[0],
+        "set_sync_debug_mode": set_mode,
+        "graph": graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, each)
+    return diary, mode
+
+
+def test_what_waits_is_named_by_its_line(paper, recwarn):
+    """The line that torch warns of, and no other warning, is the reason; the others are passed on, and the mode is restored."""
+    graphs, (_, mode) = CudaGraphs(torch.device("cuda")), paper
+
+    def work():
+        assert mode == ["warn"]
+        warnings.warn("of something else", stacklevel=1)
+        return {"told": 1}
+
+    assert graphs.watch(work) == ({"told": 1}, None)
+
+    def waiting():
+        warnings.warn("called a synchronizing CUDA operation (Triggered internally at somewhere)", stacklevel=1)
+        return work()
+
+    told, reason = graphs.watch(waiting)
+    assert told == {"told": 1}
+    assert re.fullmatch(r".*test_capture\.py:\d+ waits for the GPU", reason)
+    assert {str(each.message) for each in recwarn} == {"of something else"}
+    assert mode == ["default"]
+    with pytest.raises(ZeroDivisionError):
+        graphs.watch(lambda: 1 / 0)
+    assert mode == ["default"]
+
+
+def test_a_graph_is_captured_on_the_side(paper):
+    """On a stream of its own that waits for the current one and is waited for, in the pool of another graph, by thread."""
+    graphs, (diary, _) = CudaGraphs(torch.device("cuda")), paper
+    assert graphs.capture(lambda: diary.append("work"), None) == "a graph"
+    options = {"pool": None, "capture_error_mode": "thread_local"}
+    inside = ["wait", "stream", options, "graph", "work", "end of graph", "end of stream", "wait"]
+    assert diary == inside
+    diary.clear()
+    graphs.capture(lambda: None, SimpleNamespace(pool=lambda: 7))
+    assert diary[2]["pool"] == 7
+    diary.clear()
+    with pytest.raises(ZeroDivisionError):
+        graphs.capture(lambda: 1 / 0, None)
+    assert diary[-2:] == ["end of stream", "wait"]
 
 
 # What follows wants a GPU.

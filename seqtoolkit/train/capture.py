@@ -7,10 +7,12 @@ replay starts all of them at once, with the same numbers: they read and write th
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -48,6 +50,9 @@ class Capturer(Protocol):
     def aside(self) -> AbstractContextManager[None]:
         """Where updates run that are not replayed."""
 
+    def watch(self, work: Callable[[], Told]) -> tuple[Told, str | None]:
+        """Do `work` aside, and say what in it no capture can hold, in a few words, or None."""
+
     def capture(self, work: Callable[[], None], beside: Any) -> Capture:
         """Record what `work` would do; `beside` is a capture that is still in use, None where there is none."""
 
@@ -77,6 +82,25 @@ class CudaGraphs:
                 yield
         finally:
             now.wait_stream(self._stream)
+
+    def watch(self, work: Callable[[], Told]) -> tuple[Told, str | None]:
+        """Do `work` aside; the line of it that waits for the GPU, as torch warns of it, or None.
+
+        A capture that fails may leave torch's allocator in disorder, so that what is bound to fail is not tried.
+        """
+        mode = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as caught, self.aside():
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                told = work()
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+        waits = [each for each in caught if "called a synchronizing" in str(each.message)]
+        for each in caught:
+            if each not in waits and "Synchronization debug mode" not in str(each.message):  # the mode warns of itself
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        return told, f"{waits[0].filename}:{waits[0].lineno} waits for the GPU" if waits else None
 
     def capture(self, work: Callable[[], None], beside: torch.cuda.CUDAGraph | None) -> torch.cuda.CUDAGraph:
         """Record what `work` would do. Threads that make batches go on meanwhile: only this one must not wait."""
@@ -153,6 +177,11 @@ class Captures:
             self._held.move_to_end(shape)
             return self._held[shape](batch)
         self._seen[shape] += 1
+        if self._seen[shape] == self.warm and not self.failed and not self.strict:
+            told, reason = self.capturer.watch(partial(self.work, batch))
+            if reason is not None:
+                self._give_up(reason)
+            return told
         with self.capturer.aside():
             return self.work(batch)
 
@@ -180,21 +209,21 @@ class Captures:
             self.undo()
             self.clear()
             self.capturer.abandon()
-            self._give_up(*first, error)
+            cause = (*first, error)[0]
+            self._give_up(f"{type(cause).__name__}: {(str(cause).splitlines() or ['without a reason'])[0]}")
             return
         self._held[shape] = _Held(graph, own, told)
         if len(self._held) > self.most:  # after the capture, so that the pool has never been without an owner
             oldest, _ = self._held.popitem(last=False)
             del self._seen[oldest]
 
-    def _give_up(self, error: Exception, *_: Exception) -> None:
+    def _give_up(self, reason: str) -> None:
         self.failed = True
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or ['without a reason'])[0]}"
         if self.strict:
             raise CaptureError(
                 f"learner.capture: wanted always, but the update cannot be captured as a CUDA graph: {reason}; "
                 "use auto or never, or a core and metrics that do not wait for the GPU"
-            ) from error
+            )
         logger.warning(
             "the update cannot be captured as a CUDA graph, so each runs by itself, which is slower: %s; "
             "learner.capture=never leaves out the attempt",
