@@ -42,7 +42,11 @@ POINTERS = (
 class Call(ctypes.Structure):
     """What the kernel is called with; native_cpp/call.h says what each field means."""
 
-    _fields_ = (*((name, ctypes.c_int64) for name in SIZES), *((name, ctypes.c_void_p) for name in POINTERS))
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in SIZES),
+        ("d_strides", ctypes.c_int64 * 4),
+        *((name, ctypes.c_void_p) for name in POINTERS),
+    )
 
 
 class Room(NamedTuple):
@@ -124,7 +128,7 @@ class _Loop(torch.autograd.Function):
         call = _call(ctx.settings, ctx.threads, *places, arriving, memory, weights)
         call.keeps, call.wants_memory, call.wants_weights = True, wanted[2], any(wanted[3:])
         room = _library().room(call, memory.dtype)
-        d_memories = d_memories.contiguous()
+        call.d_strides[:] = d_memories.stride()
         d_arriving, d_drive, d_memory = torch.empty_like(arriving), None, torch.empty_like(memory)
         if call.G:
             d_drive = memory.new_empty(call.T, call.B, call.G)

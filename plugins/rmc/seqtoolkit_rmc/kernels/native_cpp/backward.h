@@ -48,11 +48,19 @@ struct Backward {
   const Blas<R> blas{call};
   const Size N = call.N, M = call.M(), P = call.P(), G = call.G, rows = tile.samples * N;
 
+  // Adds the gradient that comes from outside.
   void arrive(Size t) const {
-    const R* given = call.d_memories + (t * call.B + tile.begin) * N * M;
+    const Size* strides = call.d_strides;
     R* d = scratch.d_memory;
+    for (Size row = 0; row < rows; ++row, d += M) {
+      const R* given = call.d_memories + t * strides[0] + (tile.begin + row / N) * strides[1] + row % N * strides[2];
+      if (strides[3] == 1) {
 #pragma omp simd
-    for (Size i = 0; i < rows * M; ++i) d[i] += given[i];
+        for (Size i = 0; i < M; ++i) d[i] += given[i];
+      } else {
+        for (Size i = 0; i < M; ++i) d[i] += given[i * strides[3]];
+      }
+    }
   }
 
   // Through the gates and the last norm: d_sum; d_memory becomes what comes by way of the forget gate.

@@ -7,13 +7,14 @@ namespace rmc {
 using Size = std::int64_t;
 
 // One call, forward or backward. native.py has the same fields in the same order. P is heads * (2 K + V), M heads * V,
-// S = N + n, G the gates of a slot: 2 M, 2 or 0. Every array is contiguous.
+// S = N + n, G the gates of a slot: 2 M, 2 or 0.
 template <typename R>
 struct Call {
   Size T, B, N, n, heads, K, V, G, layers, threads;
   Size keeps;         // whether forward keeps what backward needs
   Size wants_memory;  // whether the gradient of the first memory is asked for
   Size wants_weights;
+  Size d_strides[4];  // of d_memories, which lies as it came; every other array is contiguous
   const void* gemm;         // sgemm_ or dgemm_
   const void* blas_threads;  // how many threads BLAS may use in the calling thread, null where it cannot be said
 
@@ -33,7 +34,7 @@ struct Call {
   R* kept;      // kept_size(call, B) numbers a step, tile by tile
   R* scratch;   // `threads` times scratch_size(call)
 
-  const R* d_memories;
+  const R* d_memories;  // [T B N M]
   R *d_arriving, *d_drive, *d_memory;
   R* d_weights;  // `threads` times weights_size(call), zero; the sum is left in the first
 
