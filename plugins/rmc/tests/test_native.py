@@ -19,8 +19,9 @@ from seqtoolkit_rmc.kernels import build, native
 pytestmark = pytest.mark.skipif(
     isinstance(build.load(native.SOURCES, "native.cpp"), build.BuildError), reason="there is no C++ compiler here"
 )
-LUCK = 4.0
-"""How many times the reference's error is allowed where arrays are so small that the largest of few errors decides."""
+LUCK = {torch.float32: 4.0, torch.float64: 8.0}
+"""How many times the reference's error is allowed where arrays are so small that the largest of few errors decides; in
+float64 what counts as exact errs as well."""
 DTYPES = [torch.float32, torch.float64]
 OPTIONS = {
     "usual": {},
@@ -33,8 +34,13 @@ OPTIONS = {
     "narrow keys, one head": {"mem_slots": 9, "num_heads": 1, "key_size": 1, "head_size": 17},
     "matrices": {"treat_input_as_matrix": True},
     "matrices, other biases": {
-        **{"treat_input_as_matrix": True, "gate_style": "memory", "mem_slots": 2, "key_size": 3},
-        **{"forget_bias": -0.5, "input_bias": 0.7, "attention_mlp_layers": 3},
+        "treat_input_as_matrix": True,
+        "gate_style": "memory",
+        "mem_slots": 2,
+        "key_size": 3,
+        "forget_bias": -0.5,
+        "input_bias": 0.7,
+        "attention_mlp_layers": 3,
     },
     "matrices, no gates": {"treat_input_as_matrix": True, "gate_style": None, "num_heads": 1},
 }
@@ -55,11 +61,13 @@ def make_core(generator: torch.Generator, dtype: torch.dtype = torch.float64, **
     """A core whose parameters, gains and biases too, are anything but what they begin with."""
     features = drawn(1, 7, generator)
     size = (drawn(1, 4, generator), features) if options.get("treat_input_as_matrix") else features
-    core = RelationalMemory(size, **{"mem_slots": 4, "num_heads": 2, "head_size": 6} | options).to(dtype)
+    with torch.random.fork_rng():
+        torch.manual_seed(drawn(0, 10**6, generator))
+        core = RelationalMemory(size, **{"mem_slots": 4, "num_heads": 2, "head_size": 6} | options).to(dtype)
     with torch.no_grad():
         for parameter in core.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter += (0.1 * noise).to(parameter)
+            parameter.add_(0.1 * noise)
     return core
 
 
@@ -112,7 +120,7 @@ def check(options: dict, dtype: torch.dtype, law: str, *, restarts: bool) -> Non
 
         return call
 
-    check_kernel(of(native.unroll), of(reference.unroll), make_inputs, law, dtype=dtype, factor=LUCK)
+    check_kernel(of(native.unroll), of(reference.unroll), make_inputs, law, dtype=dtype, factor=LUCK[dtype])
 
 
 @pytest.mark.parametrize("law", KERNEL_LAWS)

@@ -122,10 +122,9 @@ class _Loop(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_memories: Tensor) -> tuple[Tensor | None, ...]:
-        kept, *places, arriving, memory = ctx.saved_tensors[:6]
-        weights = ctx.saved_tensors[6:]
+        kept, fresh, first, memories, arriving, memory, *weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[4:]
-        call = _call(ctx.settings, ctx.threads, *places, arriving, memory, weights)
+        call = _call(ctx.settings, ctx.threads, fresh, first, memories, arriving, memory, weights)
         call.keeps, call.wants_memory, call.wants_weights = True, wanted[2], any(wanted[3:])
         room = _library().room(call, memory.dtype)
         call.d_strides[:] = d_memories.stride()
@@ -186,7 +185,7 @@ class _Library:
         if isinstance(built, BuildError):
             raise built
         self._built = built
-        torch_library = ctypes.CDLL(torch._C.__file__)  # the way to whatever torch is linked with
+        torch_library = ctypes.CDLL(torch._C.__file__)  # noqa: SLF001  the way to whatever torch is linked with
         try:
             self.gemm = {dtype: _pointer(torch_library, gemm) for dtype, (_, gemm) in NAMES.items()}
         except AttributeError:
@@ -249,8 +248,8 @@ def _watched() -> str | None:
         "torch.compile": torch.compiler.is_compiling,
         "torch.jit.trace": torch.jit.is_tracing,
         "autocast": lambda: torch.is_autocast_enabled("cpu"),
-        "torch.func": lambda: torch._C._functorch.peek_interpreter_stack() is not None,
-        "forward-mode differentiation": lambda: forward_ad._current_level >= 0,
+        "torch.func": lambda: torch._C._functorch.peek_interpreter_stack() is not None,  # noqa: SLF001  nothing public says so
+        "forward-mode differentiation": lambda: forward_ad._current_level >= 0,  # noqa: SLF001  nor this
     }
     return next((f"cannot be used under {name}" for name, watches in watchers.items() if watches()), None)
 
