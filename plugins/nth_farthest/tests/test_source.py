@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seqtoolkit.flow.batch import Stack
+from seqtoolkit import Pipeline
 from seqtoolkit.testing import SOURCE_LAWS, TASK_LAWS, check_source, check_task
 from seqtoolkit_nth_farthest import NthFarthest
 from seqtoolkit_nth_farthest.source import GRID, MOST_DIMENSIONS, find
@@ -204,11 +204,10 @@ class Work(TorchDispatchMode):
 
 def test_a_batch_is_made_where_it_is_wanted():
     """Nothing is made elsewhere and moved, nothing is looked at, and the batch is where the source draws, in so many calls."""
-    source = NthFarthest()
-    stack = Stack(source.writes, size=1600)
-    source.device = torch.device("meta")
+    graph = Pipeline.load("paper/nth_farthest_rmc").check()
+    graph.source.device = torch.device("meta")
     with Work() as work:
-        batch = stack(source.draw(np.arange(1600)))
+        batch = graph.collate(graph.source.draw(np.arange(1600)))
     assert {each.device.type for each in (batch.inputs, batch.targets, batch.mask)} == {"meta"}
     assert not work.moved
     assert len(work.launched) == 57, work.launched
@@ -218,8 +217,9 @@ def test_a_batch_is_made_where_it_is_wanted():
 
 def test_batches_need_no_copy():
     """The inputs lie time-major in memory already, as a batch wants them."""
-    block = NthFarthest().draw(np.arange(5))
-    batch = Stack(NthFarthest().writes, size=5)(block)
+    graph = Pipeline.load("paper/nth_farthest_rmc").check()
+    block = graph.source.draw(np.arange(5))
+    batch = graph.collate(block)
     assert batch.inputs.data_ptr() == block["inputs"].data_ptr()
     assert batch.inputs.shape == (8, 5, 40)
     assert batch.targets.shape == batch.mask.shape == (1, 5)
