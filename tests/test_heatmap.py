@@ -1,5 +1,6 @@
 """Heatmaps: the numbers are in the picture, which can be read, and is the same every time."""
 
+import re
 from itertools import combinations
 
 import matplotlib as mpl
@@ -77,6 +78,24 @@ def test_every_weight_is_a_square_of_its_color(tmp_path_factory, figures, steps,
             wanted = mpl.colormaps["viridis"](matrices[step] / scale)[..., :3]
             found = _colors(figure, path, row, step, slots, keys)
             np.testing.assert_allclose(found, wanted, atol=0.02)
+
+
+@pytest.mark.parametrize(("keys", "scale"), [(8, 0.25), (3, 0.5), (1, 1.0)])
+def test_the_color_bar_ends_at_one_of_a_few_weights(tmp_path, figures, keys, scale):
+    """Where all that is there is attended to alike, the color is that of 1 / keys on a bar which ends soon above it."""
+    view, path = View("even", np.full((2, 1, 1, 1, keys), 1 / keys, np.float32), 0, ()), tmp_path / "a.png"
+    draw([view], path, "t")
+    assert figures[-1].axes[-1].get_ylim() == (0, scale)
+    wanted = mpl.colormaps["viridis"](1 / keys / scale)[:3]
+    np.testing.assert_allclose(_colors(figures[-1], path, 0, 1, 1, keys), np.tile(wanted, (1, keys, 1)), atol=0.02)
+
+
+def test_many_rows_are_made_smaller(tmp_path, figures):
+    """However many heads and cases there are, the picture stays in its bounds."""
+    views = [_view(1, 2, marked=()) for _ in range(9)]
+    draw(views, tmp_path / "a.png", "t", Choice("all"))
+    assert len(figures[-1].axes) == 18 + 1
+    assert len(_pixels(tmp_path / "a.png")) <= 1950
 
 
 def test_marked_steps_are_red(tmp_path, figures):
@@ -158,6 +177,7 @@ def test_the_same_bytes_every_time(tmp_path, ending):
         draw([_view(marked=(1,))], each, "title")
     assert path.read_bytes() == again.read_bytes()
     assert path.read_bytes().startswith(KINDS[ending])
+    assert not re.search(rb"CreationDate|<dc:date", path.read_bytes()), "which would differ tomorrow"
     draw([_view(marked=(2,))], again, "title")
     assert path.read_bytes() != again.read_bytes()
     assert sorted(tmp_path.iterdir()) == [path, again]

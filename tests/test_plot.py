@@ -23,7 +23,7 @@ def small(tiny):
     """Overrides that make the default pipeline small, with a core that has an attention to show."""
     rest = [each for each in tiny if not each.startswith("model.core")]
     core = ["model.core=rmc", "model.core.mem_slots=3", "model.core.num_heads=2", "model.core.head_size=4"]
-    return [*rest, *core, "model.core.num_blocks=2"]
+    return [*rest, *core, "model.core.num_blocks=2", "model.encoder.dropout=0.5"]
 
 
 @pytest.fixture(scope="module")
