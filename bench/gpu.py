@@ -71,8 +71,8 @@ class Setting:
     def quick(self) -> Setting:
         """The same, tiny."""
         steps, answers, features = min(self.steps, 12), min(self.answers, 3), min(self.features, 10)
-        small = replace(self, steps=steps, answers=answers, features=features, rows=6)
-        return replace(small, mem_slots=3, head_size=4, sizes=(8,))
+        small = replace(self, steps=steps, answers=answers, features=features, rows=64)
+        return replace(small, mem_slots=3, head_size=16, sizes=(32,))
 
     def model(self, backend: str) -> Model:
         """A model of the same weights each time."""

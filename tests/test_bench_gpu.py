@@ -145,7 +145,7 @@ def test_nothing_newer_than_the_oldest_torch(name):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
 def test_it_runs_on_a_gpu(gpu, capsys):
     """Tiny sizes on a GPU: every level is right, the captured ones among them."""
-    assert gpu.main(["--quick", "--repeats", "2"]) == 0, capsys.readouterr().out
+    assert gpu.main(["--quick", "--repeats", "2", "--seed", "3"]) == 0, capsys.readouterr().out
     out = capsys.readouterr().out
     assert "WRONG" not in out
     assert "fused bf16, graph" in out
