@@ -266,6 +266,26 @@ def test_restart_forgets_what_is_not_finite():
     assert from_inputs[2:, 1].any()
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"gate_style": "memory"}, {"gate_style": None}], ids=["unit", "memory", "none"]
+)
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_one_beginning_for_all(options, alike, restarts):
+    """Where all rows begin with one memory, or all but one do, and no gradient goes there, weights have theirs."""
+    generator = torch.Generator().manual_seed(13)
+    core = make_core(generator, **options)
+    inputs, memory = sequence(core, 3, 75, generator)
+    memory = memory[:1].repeat(75, 1, 1)
+    memory[70, 0, 0] += 0 if alike else 1
+    first = marks(3, 75, generator) if restarts else None
+    found = []
+    for unroll in (native.unroll, reference.unroll):
+        memories = unroll(core.parameters_of(), core.settings, inputs, memory, core.initial_state(1), first)
+        found.append([memories, *torch.autograd.grad((memories**2).sum(), list(core.parameters()))])
+    close(*found, 1e-12)
+
+
 @pytest.mark.parametrize(("steps", "batch"), [(1, 1), (3, 0), (40, 2), (2, 300)])
 def test_sizes(steps, batch):
     """One step of one row, no rows, more steps than rows, and more rows than a tile has."""

@@ -155,17 +155,20 @@ struct Backward {
   // Into the memory that the step began with, where anybody asks.
   void leave(Size t, const R* memory) const {
     const bool on = t > 0 || call.wants_memory;
+    const Size some = on ? rows : distinct(call, tile, t, memory), alike = rows / some;
     if (G) {
       R *risen = scratch.risen, *d_risen = scratch.d_risen, *d = scratch.d_memory;
-      if (on || call.wants_weights) rise(memory, risen, rows * M);
-      if (call.wants_weights) blas.weigh(scratch.d_gates, risen, weights.gate, rows, M, G);
+      if (on || call.wants_weights) rise(memory, risen, some * M);
+      gather(scratch.d_gates, some * G, alike);
+      if (call.wants_weights) blas.weigh(scratch.d_gates, risen, weights.gate, some, M, G);
       if (on) {
         blas.back(scratch.d_gates, call.gate_weight, d_risen, rows, M, G, 0);
 #pragma omp simd
         for (Size i = 0; i < rows * M; ++i) d[i] += d_risen[i] * (1 - risen[i] * risen[i]);
       }
     }
-    if (call.wants_weights) blas.weigh(scratch.d_heads, memory, weights.qkv, rows, M, P);
+    gather(scratch.d_heads, some * P, alike);
+    if (call.wants_weights) blas.weigh(scratch.d_heads, memory, weights.qkv, some, M, P);
     if (on) blas.back(scratch.d_heads, call.qkv_weight, scratch.d_memory, rows, M, P, 1);
     for (Size b = 0; call.first && b < tile.samples; ++b)
       if (call.first[t * call.B + tile.begin + b]) clear(scratch.d_memory + b * N * M, N * M);

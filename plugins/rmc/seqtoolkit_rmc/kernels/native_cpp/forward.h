@@ -106,7 +106,9 @@ void forward(const Call<R>& call, const Tile& tile, const Scratch<R>& scratch) {
   for (Size t = 0; t < call.T; ++t) {
     const Kept<R> kept(call, at, tile.samples);
     const R* memory = before(call, tile, t, scratch.memory);
-    blas.apply(memory, call.qkv_weight, kept.qkv, rows, M, P, 0);
+    const Size some = distinct(call, tile, t, memory), alike = rows / some;
+    blas.apply(memory, call.qkv_weight, kept.qkv, some, M, P, 0);
+    spread(kept.qkv, some * P, alike);
     make_heads(call, rows, kept.qkv, kept.stats, scratch.heads);
     std::copy(memory, memory + rows * M, scratch.reading);
     arrive(call, tile, t, kept.stats + 3 * rows, scratch.arrived);
@@ -114,8 +116,9 @@ void forward(const Call<R>& call, const Tile& tile, const Scratch<R>& scratch) {
     const R* hidden = hide(call, rows, scratch.reading, scratch.hidden);
     blas.apply(hidden, call.mlp_weight[call.layers - 1], kept.sum, rows, M, M, 1);
     if (call.G) {
-      rise(memory, scratch.risen, rows * M);
-      blas.apply(scratch.risen, call.gate_weight, kept.gates, rows, M, call.G, 0);
+      rise(memory, scratch.risen, some * M);
+      blas.apply(scratch.risen, call.gate_weight, kept.gates, some, M, call.G, 0);
+      spread(kept.gates, some * call.G, alike);
     }
     finish(call, tile, t, memory, kept, scratch.candidate);
     if (call.keeps) at = kept.end;

@@ -1,6 +1,7 @@
 // How the batch is cut into tiles, and how working memory is divided; samples never interact, so tiles do not either.
 #pragma once
 #include <algorithm>
+#include <cstring>
 
 #include "call.h"
 #include "norm.h"
@@ -117,6 +118,30 @@ const R* before(const Call<R>& call, const Tile& tile, Size t, R* room) {
     std::copy(from, from + size, room + b * size);
   }
   return room;
+}
+
+// Rows of a tile's memory that may differ: those of one sample where a sequence begins with the same in all.
+template <typename R>
+Size distinct(const Call<R>& call, const Tile& tile, Size t, const R* memory) {
+  const Size size = call.N * call.M();
+  for (Size b = 1; b < tile.samples; ++b)
+    if (t > 0 || std::memcmp(memory, memory + b * size, size * sizeof(R)) != 0) return tile.samples * call.N;
+  return call.N;
+}
+
+// The first sample's numbers for all others as well.
+template <typename R>
+void spread(R* x, Size size, Size samples) {
+  for (Size b = 1; b < samples; ++b) std::copy(x, x + size, x + b * size);
+}
+
+// The sum over samples, in place of the first one's numbers.
+template <typename R>
+void gather(R* x, Size size, Size samples) {
+  for (Size b = 1; b < samples; ++b) {
+#pragma omp simd
+    for (Size i = 0; i < size; ++i) x[i] += x[b * size + i];
+  }
 }
 
 }  // namespace rmc
