@@ -113,6 +113,14 @@ def test_operations_backward(setting):
     assert backward("fused") < backward("reference") / 2
 
 
+def made(make, name):
+    """A core with that backend; where there is no C++ compiler, the test that wants it is left out."""
+    core = make(backend=name)
+    if name == "native" and (reason := native.missing(core.parameters_of(), core.settings, torch.zeros(1, 1, 1, 1))):
+        pytest.skip(reason)
+    return core
+
+
 def saved(core, steps, batch):
     """Bytes that a forward pass keeps for the way back, each storage once, parameters left out."""
     kept = {}
@@ -133,16 +141,14 @@ def saved(core, steps, batch):
 def test_saved_bytes(name, setting):
     """What a forward pass keeps is not much more than half of what the plain port keeps."""
     make, steps, batch = SETTINGS[setting]
-    if name == "native" and native.missing(make().parameters_of(), make().settings, torch.zeros(1, 1, 1, 1)):
-        pytest.skip("no C++ compiler here")
-    assert saved(make(backend=name), steps, batch) < 0.56 * saved(make(backend="reference"), steps, batch)
+    assert saved(made(make, name), steps, batch) < 0.56 * saved(make(backend="reference"), steps, batch)
 
 
 @pytest.mark.parametrize("name", ["fused", "native"])
 def test_nothing_is_kept_without_gradients(name):
     """Where no gradient is wanted, a step more takes the memories, and what is hoisted out of it, and no more."""
     make, _, batch = SETTINGS["small"]
-    core = make(backend=name)
+    core = made(make, name)
     with torch.no_grad():
         few, more = (cost(lambda steps=steps: unrolled(core, steps, batch)).peak for steps in (8, 40))
     projected, arriving, gates, memories = 128, 3 * 128, 2 * 128, 4 * 128

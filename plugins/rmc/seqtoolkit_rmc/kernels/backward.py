@@ -11,6 +11,9 @@ from seqtoolkit_rmc.kernels.forward import Loop, Trace, add_read, gather, normal
 from seqtoolkit_rmc.kernels.hoist import Hoisted
 from seqtoolkit_rmc.reference import Affine, Block, Parameters
 
+SUMMED = 128
+"""How many rows a product sums one after the other, in a weight's gradient: longer sums lose digits."""
+
 Sums = Affine
 """The gradients of a weight, or a gain, and of what goes with it, so far."""
 
@@ -31,19 +34,16 @@ class Norm:
     def back(self, time: int, given: Tensor) -> Tensor:
         """The gradient of what a step's norm read; keeps that of what it gave."""
         self.given.append(given)
-        return self._backward(given, time, (True, False, False))[0]
-
-    def add_to(self, sums: Sums) -> None:
-        """Add the gradients of gain and shift."""
-        gain, shift = self._backward(joined(self.given), slice(None), (False, True, True))[1:]
-        sums.weight.add_(gain)
-        sums.bias.add_(shift)
-
-    def _backward(self, given: Tensor, time: int | slice, wanted: tuple[bool, bool, bool]) -> list[Tensor]:
         rows, mean, deviation = self.rows[time], self.mean[time], self.deviation[time]
         return torch.ops.aten.native_layer_norm_backward(
-            given, rows, rows.shape[-1:], mean, deviation, *self.affine, wanted
-        )
+            given, rows, rows.shape[-1:], mean, deviation, *self.affine, (True, False, False)
+        )[0]
+
+    def add_to(self, sums: Sums) -> None:
+        """Add the gradients of gain and shift, by sums that halve: those of torch's own norm go row after row, and lose digits."""
+        given = joined(self.given)
+        sums.weight.add_(((self.rows - self.mean) * self.deviation).mul_(given).sum((0, 1)))
+        sums.bias.add_(given.sum((0, 1)))
 
 
 class Dense:
@@ -65,12 +65,10 @@ class Dense:
     def add_to(self, sums: Sums, *, bias: bool = True) -> None:
         """Add the gradients of weight, as [out in], and bias."""
         given, rows = joined(self.given).flatten(0, 1), self.rows.flatten(0, 1)
-        if given.dtype == sums.weight.dtype:
-            sums.weight.addmm_(given.t(), rows)
-        else:
-            sums.weight.add_(given.t() @ rows)
+        parts = [one.t() @ other for one, other in zip(given.split(SUMMED), rows.split(SUMMED), strict=True)]
+        sums.weight.add_(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
         if bias:
-            sums.bias.add_(given.sum(0))
+            sums.bias.add_(given.sum(0, dtype=sums.bias.dtype))
 
 
 class BlockSweep:

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from seqtoolkit_rmc.kernels.backward import Driven, Sweep
 from seqtoolkit_rmc.kernels.forward import Kept, Loop, Trace, prepare, run
-from seqtoolkit_rmc.kernels.hoist import Hoisted, hoist
+from seqtoolkit_rmc.kernels.hoist import Hoisted, hoist, operands
 from seqtoolkit_rmc.reference import Affine, Block, Parameters, Settings
 
 ROWS = 1024
@@ -76,7 +76,7 @@ class _Fused(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Tensor:
         """Memories [T B N M]; `counts` are those of blocks and of the MLP's layers."""
-        ctx.settings, ctx.counts, ctx.dtype = settings, counts, _dtype(memory)
+        ctx.settings, ctx.counts, ctx.dtype = settings, counts, operands(memory)
         parameters = unflat(list(tensors), *counts)
         memories = memory.new_empty(len(inputs), *memory.shape)
         kept: list[Tensor | None] = []
@@ -165,21 +165,14 @@ def _through(
     )
 
 
-def _dtype(memory: Tensor) -> torch.dtype:
-    kind = memory.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else memory.dtype
-
-
 def _prepare(
     parameters: Parameters, settings: Settings, inputs: Tensor, fresh: Tensor, first: Tensor | None, dtype: torch.dtype
 ) -> tuple[Hoisted, Loop]:
-    """What the loop reads, all but the products in the parameters' own dtype."""
+    """What the loop reads, by products of operands in `dtype`."""
     exact = parameters.projection.weight.dtype
     with torch.autocast(inputs.device.type, dtype, enabled=dtype != exact):
-        found = hoist(parameters, settings, inputs.to(exact))
-    drive = None if found.drive is None else found.drive.to(exact)
-    found = found._replace(projected=found.projected.to(exact), arriving=found.arriving.to(exact), drive=drive)
-    return found, prepare(parameters, found.blocks, settings, fresh, first, dtype)
+        hoisted = hoist(parameters, settings, inputs)
+    return hoisted, prepare(parameters, hoisted.blocks, settings, fresh, first, dtype)
 
 
 def _chunks(memories: Tensor) -> list[tuple[int, int]]:

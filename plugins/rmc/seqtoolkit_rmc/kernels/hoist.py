@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqtoolkit_rmc.reference import Affine, Block, Parameters, Settings, normalize, project
@@ -23,12 +25,30 @@ class Hoisted(NamedTuple):
 
 
 def hoist(parameters: Parameters, settings: Settings, inputs: Tensor) -> Hoisted:
-    """Inputs [T B n D] to what the loop reads. Differentiable by autograd: a handful of operations a sequence."""
+    """Inputs [T B n D] to what the loop reads. Differentiable by autograd: a handful of operations a sequence.
+
+    Operands of products are in autocast's dtype where that is on, everything else in the parameters'.
+    """
     blocks = tuple(_scale(block, settings) for block in parameters.blocks)
-    projected = project(parameters.projection, inputs)
-    arriving = normalize(blocks[0].qkv_norm, project(blocks[0].qkv, projected))
-    drive = None if parameters.gates is None else _drive(*parameters.gates, settings, projected)
+    exact = parameters.projection.weight.dtype
+    dtype = operands(parameters.projection.weight)
+    with torch.autocast(inputs.device.type, enabled=False):
+        projected = _project(parameters.projection, inputs.to(exact), dtype)
+        arriving = normalize(blocks[0].qkv_norm, _project(blocks[0].qkv, projected, dtype))
+        drive = None if parameters.gates is None else _drive(*parameters.gates, settings, projected, dtype)
     return Hoisted(projected, arriving, drive, blocks)
+
+
+def operands(tensor: Tensor) -> torch.dtype:
+    """The dtype of what products are made of: autocast's where that is on."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+def _project(affine: Affine, rows: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    if dtype is None or rows.dtype == dtype:
+        return project(affine, rows)
+    return F.linear(rows.to(dtype), affine.weight.to(dtype)).to(rows.dtype) + affine.bias
 
 
 def _scale(block: Block, settings: Settings) -> Block:
@@ -39,7 +59,9 @@ def _scale(block: Block, settings: Settings) -> Block:
     return block._replace(qkv_norm=Affine(gain * scale, block.qkv_norm.bias * scale))
 
 
-def _drive(from_input: Affine, from_memory: Affine, settings: Settings, projected: Tensor) -> Tensor:
+def _drive(
+    from_input: Affine, from_memory: Affine, settings: Settings, projected: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
     constant = from_input.bias.new_tensor([settings.input_bias, settings.forget_bias])
     bias = from_input.bias + from_memory.bias + constant.repeat_interleave(len(from_input.bias) // 2)
-    return project(Affine(from_input.weight, bias), projected.flatten(2))
+    return _project(Affine(from_input.weight, bias), projected.flatten(2), dtype)
