@@ -63,8 +63,10 @@ def make_core(generator, **options):
     """A core in float64 whose parameters, gains and biases too, are anything but what they begin with."""
     core = RelationalMemory(**{"input_size": 3, "mem_slots": 3, "num_heads": 2, "head_size": 4} | options).double()
     with torch.no_grad():
-        for parameter in core.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        for name, parameter in core.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            gain = name.endswith("norm.weight")
+            parameter.copy_(gain + noise * (0.3 if parameter.dim() == 1 else parameter.shape[1] ** -0.5))
     return core
 
 
@@ -103,11 +105,11 @@ def found(unroll, core, arguments, dtype, *, autocast=False):
 
 
 def law_trials():
-    """The usual core with the laws that most depends on is quick; every option with every law is slow."""
-    for name in OPTIONS:
-        for law in KERNEL_LAWS:
+    """The usual core with every law, the other options with those that rounding can break; two are quick."""
+    for name, options in OPTIONS.items():
+        for law in KERNEL_LAWS if name == "usual" else QUICK_LAWS[1:]:
             quick = name == "usual" and law in QUICK_LAWS
-            yield pytest.param(law, OPTIONS[name], id=f"{law}-{name}", marks=[] if quick else [pytest.mark.slow])
+            yield pytest.param(law, options, id=f"{law}-{name}", marks=[] if quick else [pytest.mark.slow])
 
 
 @pytest.mark.timeout(3000)
@@ -156,16 +158,19 @@ def test_without_restarts_and_without_grad():
     ids=["unit", "memory", "none"],
 )
 def test_autocast(options):
-    """Under autocast errors are at most twice those of the reference under autocast, in outputs and gradients."""
-    generator = torch.Generator().manual_seed(3)
-    core = make_core(generator, **options)
-    arguments = drawn(core, 2, 6, generator)
-    exact = found(reference.unroll, core, arguments, torch.float64)
-    plain = found(reference.unroll, core, arguments, torch.float32, autocast=True)
-    got = found(triton.unroll, core, arguments, torch.float32, autocast=True)
-    assert got["memories"].dtype == plain["memories"].dtype == torch.float32
-    for name, right in exact.items():
-        within(name, got[name], plain[name], right, 2.0)
+    """Under autocast errors are at most twice those of the reference under autocast, over some draws together."""
+    exact, plain, got = [], [], []
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        core = make_core(generator, **options)
+        arguments = drawn(core, 2, 5, generator)
+        exact.append(found(reference.unroll, core, arguments, torch.float64))
+        plain.append(found(reference.unroll, core, arguments, torch.float32, autocast=True))
+        got.append(found(triton.unroll, core, arguments, torch.float32, autocast=True))
+    for name in exact[0]:
+        one, other, right = (torch.cat([each[name].flatten() for each in founds]) for founds in (got, plain, exact))
+        assert one.dtype == other.dtype == torch.float32
+        within(name, one, other, right, 2.0)
 
 
 def test_autocast_does_something():
@@ -177,4 +182,5 @@ def test_autocast_does_something():
         found(triton.unroll, core, arguments, dtype, autocast=autocast)["memories"].double()
         for dtype, autocast in ((torch.float64, False), (torch.float32, False), (torch.float32, True))
     )
-    assert (plain - exact).abs().max() < 1e-5 < 1e-4 < (rounded - exact).abs().max()
+    assert (plain - exact).abs().max() < 1e-5
+    assert (rounded - exact).abs().max() > 1e-4

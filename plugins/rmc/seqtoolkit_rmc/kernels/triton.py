@@ -59,7 +59,7 @@ def unroll(
         ValueError: `missing` says why it cannot be used, or there are more than 128 memory slots.
     """
     reason = missing(parameters, settings, inputs)
-    if memory.shape[1] > MOST:
+    if reason is None and memory.shape[1] > MOST:
         reason = f"wants at most {MOST} memory slots, got {memory.shape[1]}"
     if reason is not None:
         raise ValueError(f"backend triton {reason}")

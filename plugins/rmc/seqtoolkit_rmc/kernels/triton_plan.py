@@ -80,9 +80,14 @@ def programs(tile: Tile, batch: int) -> int:
     return -(-batch // tile.samples)
 
 
+def shape(tile: Tile) -> tuple[int, int]:
+    """Warps and stages of a pipeline. With four warps an H100's multiprocessor holds two programs of 64 rows."""
+    return (4, 3) if tile.rows >= 64 else (8, 4)
+
+
 def launch(kernel: Any, tile: Tile, steps: int, batch: int, *tensors: Tensor) -> None:
-    """Run a kernel over a batch. Four warps leave room for two programs of 64 rows on a multiprocessor of an H100."""
-    warps, stages = (4, 3) if tile.rows >= 64 else (8, 4)
+    """Run a kernel over a batch."""
+    warps, stages = shape(tile)
     with torch.cuda.device_of(tensors[0]):
         kernel[(programs(tile, batch),)](*tensors, steps, batch, tile, num_warps=warps, num_stages=stages)
 
