@@ -171,7 +171,7 @@ class Sweep:
             self.blocks.append(BlockSweep(loop, block, rows, arriving, trace, number))
             rows = self.blocks[-1].rows
         if loop.gates is not None:
-            self.bounded = torch.tanh(before)
+            self.candidate, self.bounded = torch.tanh(rows), torch.tanh(before)
             self.gates = Dense(Affine(loop.gates, loop.gates), self.bounded.flatten(1, 2).to(loop.dtype))
 
     def __call__(
@@ -201,8 +201,7 @@ class Sweep:
     def _gate(self, time: int, now: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 7 backwards: from the gradient of a memory to that of its candidate, and of the memory before it by the gates."""
         assert self.trace.gates is not None
-        assert self.trace.candidate is not None
-        gates, before, candidate = self.trace.gates[time], self.before[time], self.trace.candidate[time]
+        gates, before, candidate = self.trace.gates[time], self.before[time], self.candidate[time]
         input_gate, forget_gate = gates.chunk(2, -1)
         given = torch.empty_like(gates)
         for into, factor in zip(given.chunk(2, -1), (candidate, before), strict=True):

@@ -30,8 +30,6 @@ class Trace(NamedTuple):
     blocks: tuple[Kept, ...]
     gates: Tensor | None
     """After their sigmoids, [T B N G]"""
-    candidate: Tensor | None
-    """What the input gate lets through, [T B N M]"""
 
     def part(self, begin: int, end: int) -> Trace:
         """The steps from `begin` to `end`."""
@@ -39,9 +37,7 @@ class Trace(NamedTuple):
             Kept(before[begin:end], weights[begin:end], tuple(each[begin:end] for each in hidden), risen[begin:end])
             for before, weights, hidden, risen in self.blocks
         )
-        if self.gates is None or self.candidate is None:
-            return Trace(blocks, None, None)
-        return Trace(blocks, self.gates[begin:end], self.candidate[begin:end])
+        return Trace(blocks, None if self.gates is None else self.gates[begin:end])
 
 
 class Loop(NamedTuple):
@@ -116,11 +112,10 @@ def run(loop: Loop, hoisted: Hoisted, memory: Tensor, memories: Tensor, *, keep:
             first_of_all, last = number == 0, number == len(loop.blocks) - 1
             new = arriving[time] if first_of_all else None
             rows = _block(loop, block, rows, new, slots, traces.blocks[number], place, last=last)
-        if traces.gates is None or traces.candidate is None:
+        if traces.gates is None:
             memory = memories[time].copy_(rows)
         else:
-            candidate = torch.tanh(rows, out=traces.candidate[place])
-            memory = _gate(loop, traces.gates[time], memory, candidate, memories[time])
+            memory = _gate(loop, traces.gates[time], memory, rows, memories[time])
     return traces
 
 
@@ -141,10 +136,8 @@ def _room(loop: Loop, hoisted: Hoisted, memories: Tensor, steps: int) -> Trace:
                 memories.new_empty(steps, batch * out, size),
             )
         )
-    if loop.gates is None:
-        return Trace(tuple(kept), None, None)
-    gates = memories.new_empty(len(memories), batch, slots, loop.gates.shape[1])
-    return Trace(tuple(kept), gates, memories.new_empty(steps, batch, slots, size))
+    gates = None if loop.gates is None else memories.new_empty(len(memories), batch, slots, loop.gates.shape[1])
+    return Trace(tuple(kept), gates)
 
 
 def _block(
@@ -185,7 +178,7 @@ def add_read(settings: Settings, rows: Tensor, weights: Tensor, value: Tensor) -
     return torch.add(rows.unflatten(-1, (settings.num_heads, -1)), read).flatten(2)
 
 
-def _gate(loop: Loop, gates: Tensor, memory: Tensor, candidate: Tensor, out: Tensor) -> Tensor:
+def _gate(loop: Loop, gates: Tensor, memory: Tensor, rows: Tensor, out: Tensor) -> Tensor:
     """Eq. 7: the next memory into `out`; `gates` holds what drives them, and then the gates."""
     assert loop.gates is not None
     flat = gates.view(-1, gates.shape[-1])
@@ -195,4 +188,4 @@ def _gate(loop: Loop, gates: Tensor, memory: Tensor, candidate: Tensor, out: Ten
     else:
         flat.add_(torch.mm(risen.to(loop.dtype), loop.gates))
     input_gate, forget_gate = gates.sigmoid_().chunk(2, -1)
-    return torch.mul(forget_gate, memory, out=out).addcmul_(input_gate, candidate)
+    return torch.mul(forget_gate, memory, out=out).addcmul_(input_gate, torch.tanh(rows))

@@ -184,15 +184,15 @@ def _chunks(memories: Tensor) -> list[tuple[int, int]]:
 
 
 def _pack(trace: Trace) -> list[Tensor | None]:
-    row = [trace.gates, trace.candidate]
+    row = [trace.gates]
     for kept in trace.blocks:
         row += [kept.before_norm, kept.weights, kept.risen, *kept.hidden]
     return row
 
 
 def _unpack(row: list[Any], blocks: int, layers: int) -> Trace:
-    gates, candidate, *rest = row
+    gates, *rest = row
     size = 2 + layers
     parts = (rest[begin : begin + size] for begin in range(0, blocks * size, size))
     kept = (Kept(before, weights, tuple(hidden), risen) for before, weights, risen, *hidden in parts)
-    return Trace(tuple(kept), gates, candidate)
+    return Trace(tuple(kept), gates)

@@ -64,4 +64,7 @@ def _drive(
 ) -> Tensor:
     constant = from_input.bias.new_tensor([settings.input_bias, settings.forget_bias])
     bias = from_input.bias + from_memory.bias + constant.repeat_interleave(len(from_input.bias) // 2)
-    return _project(Affine(from_input.weight, bias), projected.flatten(2), dtype)
+    rows = projected.flatten(2)
+    if len(bias) == 2:  # a product so narrow sums its weight's gradient number after number, and loses digits
+        return (rows.unsqueeze(2) * from_input.weight).sum(-1) + bias
+    return _project(Affine(from_input.weight, bias), rows, dtype)
