@@ -2,7 +2,7 @@
 
 from seqtoolkit.testing.core import CORE_LAWS, check_core
 from seqtoolkit.testing.kernel import KERNEL_LAWS, check_kernel
-from seqtoolkit.testing.law import LawBroken
+from seqtoolkit.testing.law import LawBroken, within
 from seqtoolkit.testing.source import SOURCE_LAWS, check_source
 from seqtoolkit.testing.task import TASK_LAWS, check_task
 
@@ -16,4 +16,5 @@ __all__ = [
     "check_kernel",
     "check_source",
     "check_task",
+    "within",
 ]

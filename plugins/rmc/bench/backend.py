@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from seqtoolkit.bench import cost, interleaved
-from seqtoolkit.testing.kernel import within
+from seqtoolkit.testing import within
 from seqtoolkit_rmc import RelationalMemory
 from seqtoolkit_rmc.backend import missing
 
