@@ -14,10 +14,11 @@ from torch import Tensor
 from seqtoolkit.sdk import map_state
 from seqtoolkit.testing import KERNEL_LAWS, check_kernel
 from seqtoolkit_rmc import RelationalMemory, from_sonnet, reference
-from seqtoolkit_rmc.kernels import build, native
+from seqtoolkit_rmc.kernels import build, native, native_library
 
 pytestmark = pytest.mark.skipif(
-    isinstance(build.load(native.SOURCES, "native.cpp"), build.BuildError), reason="there is no C++ compiler here"
+    isinstance(build.load(native_library.SOURCES, "native.cpp"), build.BuildError),
+    reason="there is no C++ compiler here",
 )
 LUCK = {torch.float32: 4.0, torch.float64: 8.0}
 """How many times the reference's error is allowed where arrays are so small that the largest of few errors decides; in
@@ -416,9 +417,9 @@ def test_declines_what_watches_operations(monkeypatch):
 
 def test_call_is_laid_out_as_the_kernel_reads_it():
     """Python and C++ agree on the fields of a call."""
-    library = build.load(native.SOURCES, "native.cpp")
+    library = build.load(native_library.SOURCES, "native.cpp")
     library.rmc_call_size.restype = ctypes.c_int64
-    assert library.rmc_call_size() == ctypes.sizeof(native.Call)
-    text = (Path(native.SOURCES) / "call.h").read_text()
-    places = [text.index(name) for name in (*native.SIZES[:5], *native.POINTERS)]
+    assert library.rmc_call_size() == ctypes.sizeof(native_library.Call)
+    text = (Path(native_library.SOURCES) / "call.h").read_text()
+    places = [text.index(name) for name in (*native_library.SIZES[:5], *native_library.POINTERS)]
     assert len(places) == len(set(places))

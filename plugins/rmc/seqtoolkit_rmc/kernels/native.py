@@ -6,59 +6,26 @@ stays in the cache. Matrix products are those of torch's own BLAS; everything be
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
-from seqtoolkit_rmc.kernels.build import BuildError, load
+from seqtoolkit_rmc.kernels.build import BuildError
 from seqtoolkit_rmc.kernels.hoist import _drive as make_drive
 from seqtoolkit_rmc.kernels.hoist import _scale as scale
+from seqtoolkit_rmc.kernels.native_library import NAMES, VECTORS, Call, library
 from seqtoolkit_rmc.reference import Parameters, Settings, project
 
 __all__ = ["missing", "unroll"]
 
 SWITCH = "SEQTOOLKIT_NATIVE"
-SOURCES = Path(__file__).with_name("native_cpp")
-NAMES = {torch.float32: ("float", "sgemm_"), torch.float64: ("double", "dgemm_")}
-"""The kernel's name of a dtype, and the BLAS routine."""
-VECTORS = ("qkv_bias", "qkv_gain", "qkv_shift", "attention_gain", "attention_shift", "mlp_gain", "mlp_shift")
-SIZES = ("T", "B", "N", "n", "heads", "K", "V", "G", "layers", "threads", "keeps", "wants_memory", "wants_weights")
-POINTERS = (
-    *("gemm", "blas_threads", "qkv_weight", "gate_weight", "mlp_weight", *VECTORS, "mlp_bias"),
-    *("arriving", "drive", "memory", "fresh", "first", "memories", "kept", "scratch"),
-    *("d_memories", "d_arriving", "d_drive", "d_memory", "d_weights"),
-)
-
-
-class Call(ctypes.Structure):
-    """What the kernel is called with; native_cpp/call.h says what each field means."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in SIZES),
-        ("d_strides", ctypes.c_int64 * 4),
-        *((name, ctypes.c_void_p) for name in POINTERS),
-    )
-
-
-class Room(NamedTuple):
-    """How many numbers a call needs."""
-
-    kept: int
-    """By backward, of each step."""
-    forward: int
-    """To work in, for each thread."""
-    backward: int
-    weights: int
-    """For the gradients of all weights, for each thread."""
 
 
 def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:  # noqa: ARG001  the signature of all backends
@@ -109,11 +76,11 @@ class _Loop(torch.autograd.Function):
         places = _plain(fresh), _plain(first), arriving.new_empty(len(arriving), *memory.shape)
         call = _call(settings, torch.get_num_threads(), *places, arriving, memory, weights)
         call.keeps, call.drive = keeps, _address(drive)
-        room = _library().room(call, memory.dtype)
+        room = library().room(call, memory.dtype)
         kept = memory.new_empty(len(arriving) * room.kept if keeps else 0)
         scratch = memory.new_empty(call.threads, room.forward)
         call.kept, call.scratch = kept.data_ptr(), scratch.data_ptr()
-        _library().run("forward", call, memory.dtype)
+        library().run("forward", call, memory.dtype)
         if keeps:
             ctx.settings, ctx.threads = settings, call.threads
             ctx.save_for_backward(kept, *places, arriving, memory, *weights)
@@ -126,7 +93,7 @@ class _Loop(torch.autograd.Function):
         wanted = ctx.needs_input_grad[4:]
         call = _call(ctx.settings, ctx.threads, fresh, first, memories, arriving, memory, weights)
         call.keeps, call.wants_memory, call.wants_weights = True, wanted[2], any(wanted[3:])
-        room = _library().room(call, memory.dtype)
+        room = library().room(call, memory.dtype)
         call.d_strides[:] = d_memories.stride()
         d_arriving, d_drive, d_memory = torch.empty_like(arriving), None, torch.empty_like(memory)
         if call.G:
@@ -137,7 +104,7 @@ class _Loop(torch.autograd.Function):
         call.d_memories, call.d_arriving, call.d_drive, call.d_memory = map(
             _address, (d_memories, d_arriving, d_drive, d_memory)
         )
-        _library().run("backward", call, memory.dtype)
+        library().run("backward", call, memory.dtype)
         shares = d_weights[0].split([0 if each is None else each.numel() for each in weights])
         dealt = [None if each is None else share.view_as(each) for each, share in zip(weights, shares, strict=True)]
         found = [d_arriving, d_drive, d_memory, *dealt]
@@ -157,8 +124,8 @@ def _call(
     """What forward and backward have in common. A call does not keep tensors alive."""
     qkv_weight, gate_weight, *rest = weights
     layers = (len(rest) - len(VECTORS)) // 2
-    library, call = _library(), Call()
-    call.gemm, call.blas_threads = library.gemm[memory.dtype], library.blas_threads
+    kernel, call = library(), Call()
+    call.gemm, call.blas_threads = kernel.gemm[memory.dtype], kernel.blas_threads
     call.T, call.B, call.N = memories.shape[:3]
     call.n, call.G = arriving.shape[2], 0 if gate_weight is None else len(gate_weight)
     call.heads, call.K, call.V = settings.num_heads, settings.key_size, settings.head_size
@@ -175,44 +142,6 @@ def _call(
 
 def _plain(tensor: Tensor | None) -> Any:
     return None if tensor is None else tensor.contiguous()
-
-
-class _Library:
-    """The compiled kernel, and the BLAS it is to use. Raises BuildError if there is no such thing."""
-
-    def __init__(self) -> None:
-        built = load(SOURCES, "native.cpp")
-        if isinstance(built, BuildError):
-            raise built
-        self._built = built
-        torch_library = ctypes.CDLL(torch._C.__file__)  # noqa: SLF001  the way to whatever torch is linked with
-        try:
-            self.gemm = {dtype: _pointer(torch_library, gemm) for dtype, (_, gemm) in NAMES.items()}
-        except AttributeError:
-            raise BuildError("wants a BLAS in torch's libraries, found none") from None
-        with contextlib.suppress(AttributeError):
-            self.blas_threads = _pointer(torch_library, "MKL_Set_Num_Threads_Local")
-
-    blas_threads: int | None = None
-
-    def run(self, way: str, call: Call, dtype: torch.dtype) -> None:
-        """One pass, 'forward' or 'backward'; other Python threads run meanwhile."""
-        getattr(self._built, f"rmc_{way}_{NAMES[dtype][0]}")(ctypes.byref(call))
-
-    def room(self, call: Call, dtype: torch.dtype) -> Room:
-        """What a call needs."""
-        sizes = (ctypes.c_int64 * len(Room._fields))()
-        getattr(self._built, f"rmc_measure_{NAMES[dtype][0]}")(ctypes.byref(call), sizes)
-        return Room(*sizes)
-
-
-@cache
-def _library() -> _Library:
-    return _Library()
-
-
-def _pointer(library: ctypes.CDLL, name: str) -> int:
-    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -258,7 +187,7 @@ def _watched() -> str | None:
 def _unbuilt() -> str | None:
     """Why there is no kernel, remembered."""
     try:
-        _library()
+        library()
     except BuildError as error:
         return str(error)
     return None
