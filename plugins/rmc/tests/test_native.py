@@ -324,6 +324,20 @@ def test_functions(sign):
     assert ((got - exact).abs() <= 4 * torch.finfo(torch.float32).eps * size).all()
 
 
+def test_tanh():
+    """What is let into an empty memory is tanh of M~ to float32's rounding, for the smallest M~ too."""
+    values = torch.logspace(-35, 2, 100)
+    values = torch.cat([values, -values, torch.zeros(1)])
+    core = RelationalMemory(3, 1, len(values), 1, attention_mlp_layers=1).requires_grad_(requires_grad=False)
+    for parameter in core.parameters():
+        parameter.zero_()
+    core.blocks[0].mlp_norm.bias.copy_(values)  # M~; the input gate is 1/2
+    empty = torch.zeros(1, 1, len(values))
+    got = native.unroll(core.parameters_of(), core.settings, torch.zeros(1, 1, 1, 3), empty, empty, None)
+    exact = torch.tanh(values.double()) / 2
+    assert ((got.flatten() - exact).abs() <= 4 * torch.finfo(torch.float32).eps * exact.abs()).all()
+
+
 def test_nothing_is_kept_without_gradient():
     """Under no_grad, or where nothing wants a gradient, the result has no history."""
     generator = torch.Generator().manual_seed(8)
