@@ -158,7 +158,7 @@ def end_step(error, work, carry, matrix, past, time, at, S: tl.constexpr, ACC: t
             squashed = tanh(recall(past, time, at, columns, S))
             delta += through * (1 - squashed * squashed)
         if S.restarts:
-            delta = tl.where(restarted(past, time, at, live)[:, None], 0.0, delta)
+            delta = tl.where(restarted(past, time, at)[:, None], 0.0, delta)
         put(carry, row, S.size, columns, live, S.size, delta)
 
 

@@ -37,12 +37,12 @@ def on_tape(tape, time, at, S: tl.constexpr):
 @triton.jit
 def remember(memory, tape, past, time, steps, at, columns, S: tl.constexpr):
     """Keep columns of a memory as operands of the step `time`: itself and, for gates, its tanh."""
-    live = at[3] & (time < steps)
-    memory = renewed(memory, past, time, at, live, columns, S)
-    line = on_tape(tape, time, at, S)
-    put(line, at[1], S.tape_width, columns, live, S.size, memory)
-    if S.gates > 0:
-        put(line + S.tape_squashed, at[1], S.tape_width, columns, live, S.size, tanh(memory))
+    if time < steps:
+        memory = renewed(memory, past, time, at, columns, S)
+        line = on_tape(tape, time, at, S)
+        put(line, at[1], S.tape_width, columns, at[3], S.size, memory)
+        if S.gates > 0:
+            put(line + S.tape_squashed, at[1], S.tape_width, columns, at[3], S.size, tanh(memory))
 
 
 @triton.jit

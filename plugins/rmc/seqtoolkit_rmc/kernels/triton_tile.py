@@ -144,16 +144,16 @@ def tanh(values):
 
 
 @triton.jit
-def restarted(past, time, at, live):
+def restarted(past, time, at):
     """Which rows begin anew at a step."""
-    return tl.load(past[2] + time * at[7] + at[0] + at[2], mask=live, other=0) != 0
+    return tl.load(past[2] + time * at[7] + at[0] + at[2], mask=at[3], other=0) != 0
 
 
 @triton.jit
-def renewed(memory, past, time, at, live, columns, S: tl.constexpr):
+def renewed(memory, past, time, at, columns, S: tl.constexpr):
     """Columns of a memory, [R C], with fresh ones in the rows that begin anew."""
     if S.restarts:
-        again = restarted(past, time, at, live)
+        again = restarted(past, time, at)
         memory = tl.where(again[:, None], fetch(past[1], at[1] % S.slots, S.size, columns, again, S.size), memory)
     return memory
 
@@ -162,7 +162,7 @@ def renewed(memory, past, time, at, live, columns, S: tl.constexpr):
 def recall(past, time, at, columns, S: tl.constexpr):
     """Columns of the memory that a step starts from, [R C]. `past` is memories, fresh, first."""
     memory = fetch(past[0] + (time * at[7] + at[0]) * (S.slots * S.size), at[1], S.size, columns, at[3], S.size)
-    return renewed(memory, past, time, at, at[3], columns, S)
+    return renewed(memory, past, time, at, columns, S)
 
 
 @triton.jit
