@@ -65,10 +65,16 @@ class Dense:
     def add_to(self, sums: Sums, *, bias: bool = True) -> None:
         """Add the gradients of weight, as [out in], and bias."""
         given, rows = joined(self.given).flatten(0, 1), self.rows.flatten(0, 1)
-        parts = [one.t() @ other for one, other in zip(given.split(SUMMED), rows.split(SUMMED), strict=True)]
-        sums.weight.add_(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
         if bias:
             sums.bias.add_(given.sum(0, dtype=sums.bias.dtype))
+        if given.shape[1] == 2:  # BLAS sums a product so narrow number after number
+            sums.weight.add_((given.unsqueeze(2) * rows.unsqueeze(1)).sum(0))
+            return
+        for one, other in zip(given.split(SUMMED), rows.split(SUMMED), strict=True):
+            if one.dtype == sums.weight.dtype:
+                sums.weight.addmm_(one.t(), other)
+            else:
+                sums.weight.add_(one.t() @ other)
 
 
 class BlockSweep:
@@ -153,10 +159,10 @@ class BlockSweep:
 class Driven(NamedTuple):
     """Gradients of what depends on the inputs alone, [T B ...]."""
 
-    projected: Tensor | None
-    """Of the input's rows, where they go through a block themselves."""
     arriving: Tensor
     drive: Tensor | None
+    projected: Tensor | None
+    """Of the input's rows, where they go through a block themselves."""
 
 
 class Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -100,49 +101,58 @@ class _Fused(torch.autograd.Function):
         count = len(ctx.needs_input_grad) - 7
         tensors, kept = rest[:count], rest[count:]
         size = len(kept) // len(ctx.chunks)
-        to_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[5] else None
+        to_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[5] else None
         to_memory, to_tensors = torch.empty_like(memory), [torch.zeros_like(each) for each in tensors]
+        leaves = [each.detach().requires_grad_() for each in tensors]
+        parameters, sums = unflat(leaves, *counts), unflat([torch.zeros_like(each) for each in tensors], *counts)
         for number, (begin, end) in enumerate(ctx.chunks):
-            leaves = [each.detach().requires_grad_() for each in (inputs[:, begin:end], *tensors)]
-            parameters = unflat(leaves[1:], *counts)
             part = None if first is None else first[:, begin:end]
+            some = inputs[:, begin:end].detach().requires_grad_(to_inputs is not None)
             with torch.enable_grad():
-                hoisted, loop = _prepare(parameters, settings, leaves[0], fresh, part, ctx.dtype)
+                hoisted, loop = _prepare(parameters, settings, some, fresh, part, ctx.dtype)
             trace = _unpack(kept[size * number : size * (number + 1)], *counts)
-            before = torch.cat([memory[None, begin:end], memories[:-1, begin:end]])
-            sums = unflat([torch.zeros_like(each) for each in tensors], *counts)
-            to_memory[begin:end], driven = _back(loop, hoisted, before, given[:, begin:end], trace, sums)
-            found = _through(parameters, hoisted, driven, sums, leaves)
+            read = memory[begin:end], memories[:, begin:end]
+            to_memory[begin:end], driven = _back(loop, hoisted, read, given[:, begin:end], trace, sums)
+            made, grads = [hoisted.arriving, hoisted.drive, hoisted.projected], [*driven]
+            if number == len(ctx.chunks) - 1:  # what was folded into the blocks was folded alike in all chunks
+                made += flat(parameters._replace(blocks=hoisted.blocks))
+                grads += flat(sums)
+            found = _through(made, grads, [some, *leaves] if to_inputs is not None else leaves)
             if to_inputs is not None:
                 to_inputs[:, begin:end] = found[0]
-            for total, each in zip(to_tensors, found[1:], strict=True):
+            for total, each in zip(to_tensors, found[-len(leaves) :], strict=True):
                 total.add_(each)
         return (None, None, None, None, None, to_inputs, to_memory, *to_tensors)
 
 
 def _back(
-    loop: Loop, hoisted: Hoisted, before: Tensor, given: Tensor, trace: Trace, sums: Parameters
+    loop: Loop, hoisted: Hoisted, read: tuple[Tensor, Tensor], given: Tensor, trace: Trace, sums: Parameters
 ) -> tuple[Tensor, Driven]:
-    """Back over all steps of a chunk, some steps at a time; adds to `sums`."""
-    if loop.first is not None:
-        before = torch.where(loop.first[:, :, None, None], loop.fresh, before)
+    """Back over all steps of a chunk, some steps at a time; `read` is the first memory and all memories. Adds to `sums`."""
     driven = Driven(
-        torch.empty_like(hoisted.projected) if len(loop.blocks) > 1 else None,
         torch.empty_like(hoisted.arriving),
         None if hoisted.drive is None else torch.empty_like(hoisted.drive),
+        torch.empty_like(hoisted.projected) if len(loop.blocks) > 1 else None,
     )
-    memory, length = None, max(1, ROWS // before[0, :, :, 0].numel() if before.device.type == "cpu" else len(before))
-    for end in range(len(before), 0, -length):
+    memory, length = None, len(given)
+    if given.device.type == "cpu":
+        length = max(1, ROWS // given[0, :, :, 0].numel())
+    for end in range(len(given), 0, -length):
         now = slice(max(0, end - length), end)
+        before = (
+            read[1][now.start - 1 : end - 1] if now.start else torch.cat([read[0].unsqueeze(0), read[1][: end - 1]])
+        )
+        if loop.first is not None:
+            before = torch.where(loop.first[now, :, None, None], loop.fresh, before)
         some = hoisted._replace(
             projected=hoisted.projected[now], arriving=hoisted.arriving[now], drive=_at(hoisted.drive, now)
         )
         marks = [
             loop.first[time] if loop.first is not None and loop.restarts[time] else None
-            for time in range(*now.indices(end))
+            for time in range(now.start, end)
         ]
-        sweep = Sweep(loop, some, before[now], trace.part(now.start, end))
-        into = Driven(_at(driven.projected, now), driven.arriving[now], _at(driven.drive, now))
+        sweep = Sweep(loop, some, before, trace.part(now.start, end))
+        into = Driven(driven.arriving[now], _at(driven.drive, now), _at(driven.projected, now))
         memory = sweep(given[now], memory, marks, into)
         sweep.add_to(sums)
     assert memory is not None
@@ -153,12 +163,8 @@ def _at(rows: Tensor | None, steps: slice) -> Tensor | None:
     return None if rows is None else rows[steps]
 
 
-def _through(
-    parameters: Parameters, hoisted: Hoisted, driven: Driven, sums: Parameters, leaves: list[Tensor]
-) -> tuple[Tensor, ...]:
-    """Gradients of `leaves`, inputs and all parameters: from those of what the loop read, back through the hoisting."""
-    made = [hoisted.arriving, hoisted.drive, hoisted.projected, *flat(parameters._replace(blocks=hoisted.blocks))]
-    given = [driven.arriving, driven.drive, driven.projected, *flat(sums)]
+def _through(made: Sequence[Tensor | None], given: Sequence[Tensor | None], leaves: list[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients of `leaves` from those `given` of what was made of them; what nothing is given of leaves none."""
     pairs = [(each, grad) for each, grad in zip(made, given, strict=True) if each is not None and grad is not None]
     return torch.autograd.grad(
         [each for each, _ in pairs], leaves, [grad for _, grad in pairs], allow_unused=True, materialize_grads=True
