@@ -155,10 +155,10 @@ def test_nothing_is_kept_without_gradients(name):
     assert more - few <= 32 * batch * 4 * (memories + 2 * (projected + arriving) + 5 * gates)
 
 
-@pytest.mark.parametrize("rows", [1, 5, 8, 40, 10**9])
-def test_chunks(rows, monkeypatch):
+@pytest.mark.parametrize("numbers", [1, 24, 100, 300, 10**9])
+def test_chunks(numbers, monkeypatch):
     """However the batch and the steps are cut, the numbers are those of the reference, restarts included."""
-    monkeypatch.setattr(fused, "ROWS", rows)
+    monkeypatch.setattr(fused, "NUMBERS", numbers)
     core = RelationalMemory(5, mem_slots=3, head_size=4, num_heads=2, num_blocks=2).double()
     inputs, first = torch.randn(7, 5, 5, dtype=torch.float64), torch.rand(7, 5) < 0.3
     state = torch.randn_like(core.initial_state(5)).requires_grad_()

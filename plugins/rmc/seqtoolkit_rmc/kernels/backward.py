@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqtoolkit_rmc.kernels.forward import Loop, Trace, add_read, gather, normalize, split
@@ -137,13 +138,12 @@ class BlockSweep:
         query, key, value = split(settings, heads)
         read = read.to(heads.dtype).view(self.batch, self.out, settings.num_heads, -1).transpose(1, 2)
         read = read.reshape(-1, self.out, settings.head_size)
-        given = torch.empty_like(heads)
-        to_query, to_key, to_value = split(settings, given)
-        torch.bmm(weights.mT, read, out=to_value)
+        to_value = torch.bmm(weights.mT, read)
         scores = torch.ops.aten._softmax_backward_data(torch.bmm(read, value.mT), weights, -1, weights.dtype)  # noqa: SLF001  in one
-        torch.bmm(scores, key, out=to_query[:, : self.out])
-        to_query[:, self.out :] = 0
-        torch.bmm(scores.mT, query[:, : self.out], out=to_key)
+        to_query, to_key = torch.bmm(scores, key), torch.bmm(scores.mT, query[:, : self.out])
+        if to_query.shape[1] < to_key.shape[1]:
+            to_query = F.pad(to_query, (0, 0, 0, to_key.shape[1] - to_query.shape[1]))
+        given = torch.cat([to_query, to_key, to_value], -1)
         return given.unflatten(0, (self.batch, -1))
 
     def add_to(self, sums: Block, mlp: tuple[Sums, ...]) -> None:

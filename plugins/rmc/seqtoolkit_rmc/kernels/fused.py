@@ -16,8 +16,8 @@ from seqtoolkit_rmc.kernels.forward import Kept, Loop, Trace, prepare, run
 from seqtoolkit_rmc.kernels.hoist import Hoisted, hoist, operands
 from seqtoolkit_rmc.reference import Affine, Block, Parameters, Settings
 
-ROWS = 1024
-"""How many rows of memory, over samples and steps, go through a pass back at a time on a CPU: more would leave its cache."""
+NUMBERS = 2**17
+"""How many numbers of memory, over samples and steps, go through a pass back at a time on a CPU: more would leave its cache."""
 
 
 def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:  # noqa: ARG001  a backend's signature
@@ -136,7 +136,7 @@ def _back(
     )
     memory, length = None, len(given)
     if given.device.type == "cpu":
-        length = max(1, ROWS // given[0, :, :, 0].numel())
+        length = max(1, NUMBERS // given[0].numel())
     for end in range(len(given), 0, -length):
         now = slice(max(0, end - length), end)
         before = (
@@ -182,9 +182,9 @@ def _prepare(
 
 
 def _chunks(memories: Tensor) -> list[tuple[int, int]]:
-    """From where to where the batch is cut: all at once on a GPU, some ROWS of memory a part on a CPU."""
-    _, batch, slots, _ = memories.shape
-    parts = 1 if memories.device.type != "cpu" else max(1, min(batch, round(batch * slots / ROWS)))
+    """From where to where the batch is cut: all at once on a GPU, about NUMBERS of a memory a part on a CPU."""
+    batch = memories.shape[1]
+    parts = 1 if memories.device.type != "cpu" else max(1, min(batch, round(memories[0].numel() / NUMBERS)))
     edges = [batch * part // parts for part in range(parts + 1)]
     return list(pairwise(edges))
 

@@ -29,13 +29,13 @@ def hoist(parameters: Parameters, settings: Settings, inputs: Tensor) -> Hoisted
 
     Operands of products are in autocast's dtype where that is on, everything else in the parameters'.
     """
-    blocks = tuple(_scale(block, settings) for block in parameters.blocks)
+    blocks = tuple(scale(block, settings) for block in parameters.blocks)
     exact = parameters.projection.weight.dtype
     dtype = operands(parameters.projection.weight)
     with torch.autocast(inputs.device.type, enabled=False):
         projected = _project(parameters.projection, inputs.to(exact), dtype)
         arriving = normalize(blocks[0].qkv_norm, _project(blocks[0].qkv, projected, dtype))
-        drive = None if parameters.gates is None else _drive(*parameters.gates, settings, projected, dtype)
+        drive = None if parameters.gates is None else drive_of(*parameters.gates, settings, projected, dtype)
     return Hoisted(projected, arriving, drive, blocks)
 
 
@@ -51,17 +51,19 @@ def _project(affine: Affine, rows: Tensor, dtype: torch.dtype | None = None) -> 
     return F.linear(rows.to(dtype), affine.weight.to(dtype)).to(rows.dtype) + affine.bias
 
 
-def _scale(block: Block, settings: Settings) -> Block:
+def scale(block: Block, settings: Settings) -> Block:
+    """The block with 1 / sqrt(d_k) folded into what the norm of [q k v] applies to the queries."""
     gain = block.qkv_norm.weight
-    scale = gain.new_ones(settings.num_heads, 2 * settings.key_size + settings.head_size)
-    scale[:, : settings.key_size] = settings.key_size**-0.5
-    scale = scale.flatten()
-    return block._replace(qkv_norm=Affine(gain * scale, block.qkv_norm.bias * scale))
+    factors = gain.new_ones(settings.num_heads, 2 * settings.key_size + settings.head_size)
+    factors[:, : settings.key_size] = settings.key_size**-0.5
+    factors = factors.flatten()
+    return block._replace(qkv_norm=Affine(gain * factors, block.qkv_norm.bias * factors))
 
 
-def _drive(
+def drive_of(
     from_input: Affine, from_memory: Affine, settings: Settings, projected: Tensor, dtype: torch.dtype | None = None
 ) -> Tensor:
+    """What x' [T B n M] and all biases and constants add to the gates, [T B G]."""
     constant = from_input.bias.new_tensor([settings.input_bias, settings.forget_bias])
     bias = from_input.bias + from_memory.bias + constant.repeat_interleave(len(from_input.bias) // 2)
     rows = projected.flatten(2)

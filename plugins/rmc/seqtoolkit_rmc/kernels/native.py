@@ -18,8 +18,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from seqtoolkit_rmc.kernels.build import BuildError
-from seqtoolkit_rmc.kernels.hoist import _drive as make_drive
-from seqtoolkit_rmc.kernels.hoist import _scale as scale
+from seqtoolkit_rmc.kernels.hoist import drive_of, scale
 from seqtoolkit_rmc.kernels.native_library import NAMES, VECTORS, Call, library
 from seqtoolkit_rmc.reference import Parameters, Settings, project
 
@@ -53,7 +52,7 @@ def unroll(
     projected = project(parameters.projection, inputs)
     arriving, drive, gate = project(block.qkv, projected), None, None
     if parameters.gates is not None:
-        drive, gate = make_drive(*parameters.gates, settings, projected), parameters.gates[1].weight
+        drive, gate = drive_of(*parameters.gates, settings, projected), parameters.gates[1].weight
     vectors = (block.qkv.bias, *norm, *block.attention_norm, *block.mlp_norm, *biases)
     given = (arriving, drive, memory, block.qkv.weight, gate, *matrices, *vectors)
     keeps = torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in given)
