@@ -27,15 +27,19 @@ def read(project: Path) -> dict:
 
 
 def dependencies(project: Path) -> dict[str, Requirement]:
-    """What a distribution depends on, by name."""
-    return {canonicalize_name(each.name): each for each in map(Requirement, read(project)["dependencies"])}
+    """What a distribution depends on, its extras included, by name."""
+    facts = read(project)
+    lines = [*facts["dependencies"], *sum(facts.get("optional-dependencies", {}).values(), [])]
+    return {canonicalize_name(each.name): each for each in map(Requirement, lines)}
 
 
 def pins() -> dict[str, str]:
     """The versions in requirements.txt."""
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in lines), "each line pins one name: name==version"
-    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    wanted = r"([\w-]+)==([\w.]+)(; platform_system == \"Linux\")?"
+    found = [re.fullmatch(wanted, line) for line in lines]
+    assert all(found), "each line pins one name: name==version, on Linux alone where it says so"
+    return {canonicalize_name(each[1]): each[2] for each in found}
 
 
 def imported(*folders: Path) -> set[str]:
