@@ -32,12 +32,6 @@ struct Weights {
   }
 };
 
-template <typename R>
-Size weights_size(const Call<R>& call) {
-  const Size M = call.M(), P = call.P();
-  return P * M + call.G * M + call.layers * M * M + 3 * P + (4 + call.layers) * M;
-}
-
 // One tile's way back; `d_memory` of the scratch is the gradient of the memory that the step at hand has made.
 template <typename R>
 struct Backward {
@@ -152,6 +146,17 @@ struct Backward {
                      weights.qkv_shift, weights.qkv_bias, P);
   }
 
+  // A product as narrow as that of one gate a slot BLAS sums number after number, and loses digits.
+  void weigh_gates(const R* risen, Size some) const {
+    if (G != 2) return blas.weigh(scratch.d_gates, risen, weights.gate, some, M, G);
+    for (Size gate = 0; gate < G; ++gate) {
+      R *sum = scratch.d_sum, *total = weights.gate + gate * M;
+      clear(sum, M);
+      combine(scratch.d_gates + gate, G, risen, M, some, M, sum);
+      for (Size i = 0; i < M; ++i) total[i] += sum[i];
+    }
+  }
+
   // Into the memory that the step began with, where anybody asks.
   void leave(Size t, const R* memory) const {
     const bool on = t > 0 || call.wants_memory;
@@ -160,7 +165,7 @@ struct Backward {
       R *risen = scratch.risen, *d_risen = scratch.d_risen, *d = scratch.d_memory;
       if (on || call.wants_weights) rise(memory, risen, some * M);
       gather(scratch.d_gates, some * G, alike);
-      if (call.wants_weights) blas.weigh(scratch.d_gates, risen, weights.gate, some, M, G);
+      if (call.wants_weights) weigh_gates(risen, some);
       if (on) {
         blas.back(scratch.d_gates, call.gate_weight, d_risen, rows, M, G, 0);
 #pragma omp simd

@@ -51,8 +51,11 @@ void run_backward(const Call<R>& call) {
   const Size room = Scratch<R>(call, nullptr, true).used, size = weights_size(call);
   each_tile(call, [&](const Tile& tile, Size thread) {
     const Scratch<R> scratch(call, call.scratch + thread * room, true);
-    const Weights<R> weights(call, call.d_weights + thread * size, scratch.d_vectors);
+    const Weights<R> weights(call, scratch.d_weights, scratch.d_vectors);
+    clear(scratch.d_weights, size);
     Backward<R>{call, tile, scratch, weights}.run();
+    R* total = call.d_weights + thread * size;  // tiles apart: one sum over all tiles and steps would lose digits
+    for (Size i = 0; i < size; ++i) total[i] += scratch.d_weights[i];
   });
   for (Size thread = 1; thread < call.threads; ++thread)
     for (Size i = 0; i < size; ++i) call.d_weights[i] += call.d_weights[thread * size + i];

@@ -68,6 +68,13 @@ Size kept_size(const Call<R>& call, Size samples) {
   return samples * (call.N * row + 2 * (3 * call.N + call.n));
 }
 
+// Numbers that the gradients of weights, biases and norms take.
+template <typename R>
+Size weights_size(const Call<R>& call) {
+  const Size M = call.M(), P = call.P();
+  return P * M + call.G * M + call.layers * M * M + 3 * P + (4 + call.layers) * M;
+}
+
 // What one thread works in, for the largest tile.
 template <typename R>
 struct Scratch {
@@ -76,7 +83,8 @@ struct Scratch {
   R* step;                                          // what is kept, of one step, where nothing is
   R *d_memory, *d_risen, *d_heads, *d_gates;        // backward: rows of M, M, P, G
   R *d_sum, *d_hidden, *d_attention;                // rows of M, M; [N S]
-  R* d_vectors;                                     // gradients of biases, gains and shifts, of one step, and [P] unread
+  R* d_weights;                                     // gradients of weights, biases and norms, of one tile
+  R* d_vectors;                                     // those of biases and norms, of one step, and [P] unread
   Size used;
 
   Scratch(const Call<R>& call, R* at, bool backward) {
@@ -100,6 +108,7 @@ struct Scratch {
     d_sum = arena.take(behind * M);
     d_hidden = arena.take(behind * M);
     d_attention = arena.take(backward ? call.N * call.S() : 0);
+    d_weights = arena.take(backward ? weights_size(call) : 0);
     d_vectors = arena.take(backward ? 4 * P + (4 + call.layers) * M : 0);
     used = arena.used;
   }
