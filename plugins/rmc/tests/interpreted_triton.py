@@ -12,8 +12,7 @@ import torch
 from triton.runtime import interpreter
 
 from seqtoolkit.sdk import map_state
-from seqtoolkit.testing import KERNEL_LAWS, check_kernel
-from seqtoolkit.testing import within
+from seqtoolkit.testing import KERNEL_LAWS, check_kernel, within
 from seqtoolkit_rmc import RelationalMemory, reference
 from seqtoolkit_rmc.kernels import triton
 

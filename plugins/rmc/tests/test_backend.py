@@ -58,6 +58,13 @@ def test_auto_says_what_it_took(monkeypatch, caplog):
     ]
 
 
+def test_auto_under_autocast(caplog):
+    """Under autocast on a CPU the plain steps are the fastest, and auto says so."""
+    with caplog.at_level(logging.INFO), torch.autocast("cpu", torch.bfloat16):
+        unrolled(RelationalMemory(5))
+    assert caplog.messages == ["rmc on cpu: backend reference (the fastest under autocast)"]
+
+
 def test_auto_takes_the_reference_where_nothing_else_can(caplog):
     """Under torch.func, which sees operations only, auto is the reference, and its derivatives are right."""
     core = RelationalMemory(3, mem_slots=2, head_size=2, num_heads=1).double()

@@ -33,6 +33,11 @@ MATRICES = {
     "rows of one feature": ((3, 1), partial(SMALL, mem_slots=1, num_heads=1, gate_style="memory")),
 }
 README = Path(__file__).parents[1] / "README.md"
+FUSED = {
+    "unit": partial(SMALL, backend="fused"),
+    "memory": partial(SMALL, gate_style="memory", num_blocks=2, backend="fused"),
+    "one slot, no gates": partial(SMALL, mem_slots=1, gate_style=None, attention_mlp_layers=1, backend="fused"),
+}
 USUAL = ("unit", "memory", "one slot")
 TELLING = ("shapes", "unroll_is_step", "restart_gradient", "parameters", "float64")
 COUNT = re.compile(r"<!-- parameter count: rmc -->\n```python\n(.*?)```", re.DOTALL)
@@ -49,6 +54,12 @@ def trials(cores):
 @pytest.mark.parametrize(("law", "core", "dtype"), trials(CORES))
 def test_laws(law, core, dtype):
     """Every law of cores holds, in each style and in odd sizes."""
+    check_core(core, law, dtype=dtype)
+
+
+@pytest.mark.parametrize(("law", "core", "dtype"), trials(FUSED))
+def test_laws_without_a_compiler(law, core, dtype):
+    """Every law holds where plain PyTorch unrolls."""
     check_core(core, law, dtype=dtype)
 
 

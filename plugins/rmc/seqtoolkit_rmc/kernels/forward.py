@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,32 +13,39 @@ from seqtoolkit_rmc.reference import EPSILON, Affine, Block, Parameters, Setting
 
 
 class Kept(NamedTuple):
-    """What one block leaves for the pass back, [T R *]: R = B * rows that go through it, Q = B * rows that come out."""
+    """What a step of a block leaves for the pass back; R = B * rows that enter it, Q = B * rows that come out.
+
+    A tensor a step: large ones for all steps would be fresh memory each time, and faulting that in takes longer.
+    """
 
     before_norm: Tensor
-    """[q k v] before their norm, [T R P]"""
+    """[q k v] before their norm, [R P]"""
     weights: Tensor
-    """Of the attention, [T B*heads queries keys]"""
-    hidden: tuple[Tensor, ...]
-    """Each layer of the MLP but the last, after ReLU, [T Q M]"""
+    """Of the attention, [B*heads queries keys]"""
     risen: Tensor
-    """What the last norm of the block reads, [T Q M]"""
+    """What the last norm of the block reads, [Q M]"""
+    hidden: tuple[Tensor, ...]
+    """Each layer of the MLP but the last, after ReLU, [Q M]"""
 
 
 class Trace(NamedTuple):
     """What a sequence leaves for the pass back, besides its memories."""
 
-    blocks: tuple[Kept, ...]
+    steps: list[list[Kept]]
+    """Of each step, of each block."""
     gates: Tensor | None
     """After their sigmoids, [T B N G]"""
 
-    def part(self, begin: int, end: int) -> Trace:
-        """The steps from `begin` to `end`."""
-        blocks = tuple(
-            Kept(before[begin:end], weights[begin:end], tuple(each[begin:end] for each in hidden), risen[begin:end])
-            for before, weights, hidden, risen in self.blocks
-        )
-        return Trace(blocks, None if self.gates is None else self.gates[begin:end])
+    def block(self, number: int, steps: slice) -> Kept:
+        """What some steps of a block left, each with an axis T."""
+        before, weights, risen, hidden = zip(*(step[number] for step in self.steps[steps]), strict=True)
+        layers = tuple(together(each) for each in zip(*hidden, strict=True))
+        return Kept(together(before), together(weights), together(risen), layers)
+
+
+def together(tensors: Sequence[Tensor]) -> Tensor:
+    """One after the other along a new first axis; no copy is made of a single one."""
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
 
 
 class Loop(NamedTuple):
@@ -97,70 +105,43 @@ def normalize(affine: Affine, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def run(loop: Loop, hoisted: Hoisted, memory: Tensor, memories: Tensor, *, keep: bool) -> Trace:
-    """All memories into `memories` [T B N M], from `memory`. Of one step alone where not `keep`."""
-    steps, _, slots, _ = memories.shape
-    traces = _room(loop, hoisted, memories, steps if keep else 1)
+    """All memories into `memories` [T B N M], from `memory`; the trace has no steps where not `keep`."""
+    slots, kept, gates = memories.shape[2], list[list[Kept]](), None
     arriving = hoisted.arriving.unflatten(-1, (loop.settings.num_heads, -1)).transpose(2, 3)
-    if traces.gates is not None and hoisted.drive is not None:
-        traces.gates.copy_(hoisted.drive.unsqueeze(2))
-    for time in range(steps):
-        place = time if keep else 0
+    if hoisted.drive is not None:
+        gates = hoisted.drive.new_empty(*memories.shape[:3], hoisted.drive.shape[-1])
+        gates.copy_(hoisted.drive.unsqueeze(2))
+    for time in range(len(memories)):
         if loop.restarts and loop.restarts[time] and loop.first is not None:
             memory = torch.where(loop.first[time, :, None, None], loop.fresh, memory)
         rows = memory if len(loop.blocks) == 1 else torch.cat([memory, hoisted.projected[time]], 1)
+        left = []
         for number, block in enumerate(loop.blocks):
-            first_of_all, last = number == 0, number == len(loop.blocks) - 1
-            new = arriving[time] if first_of_all else None
-            rows = _block(loop, block, rows, new, slots, traces.blocks[number], place, last=last)
-        if traces.gates is None:
-            memory = memories[time].copy_(rows)
-        else:
-            memory = _gate(loop, traces.gates[time], memory, rows, memories[time])
-    return traces
+            out = slots if number == len(loop.blocks) - 1 else rows.shape[1]
+            rows, each = _block(loop, block, rows, arriving[time] if number == 0 else None, slots, out)
+            left.append(each)
+        if keep:
+            kept.append(left)
+        memory = memories[time].copy_(rows) if gates is None else _gate(loop, gates[time], memory, rows, memories[time])
+    return Trace(kept, gates)
 
 
-def _room(loop: Loop, hoisted: Hoisted, memories: Tensor, steps: int) -> Trace:
-    """Memory for what is kept of `steps` steps."""
-    _, batch, slots, size = memories.shape
-    inputs, heads = hoisted.arriving.shape[2], loop.settings.num_heads
-    last, kept = len(loop.blocks) - 1, []
-    for number in range(len(loop.blocks)):
-        through = slots if last == 0 else slots + inputs
-        out = slots if number == last else slots + inputs
-        entering = slots if number == 0 else through
-        kept.append(
-            Kept(
-                memories.new_empty(steps, batch * entering, hoisted.arriving.shape[-1], dtype=loop.dtype),
-                memories.new_empty(steps, batch * heads, out, slots + inputs, dtype=loop.dtype),
-                tuple(memories.new_empty(steps, batch * out, size, dtype=loop.dtype) for _ in loop.mlp[:-1]),
-                memories.new_empty(steps, batch * out, size),
-            )
-        )
-    gates = None if loop.gates is None else memories.new_empty(len(memories), batch, slots, loop.gates.shape[1])
-    return Trace(tuple(kept), gates)
-
-
-def _block(
-    loop: Loop, block: Block, rows: Tensor, new: Tensor | None, slots: int, kept: Kept, place: int, *, last: bool
-) -> Tensor:
-    """One block: rows [B S M] to [B S M], or to [B N M] from the last one. `new` is the heads of the input's rows, if known."""
+def _block(loop: Loop, block: Block, rows: Tensor, new: Tensor | None, slots: int, out: int) -> tuple[Tensor, Kept]:
+    """One block: rows [B S M] to the first `out` of them. `new` is the heads of the input's rows, where they are known."""
     settings, exact = loop.settings, rows.dtype
     batch, size = rows.shape[0], rows.shape[-1]
     entering = rows if new is None else rows[:, :slots]
-    torch.addmm(
-        block.qkv.bias, entering.reshape(-1, size).to(loop.dtype), block.qkv.weight, out=kept.before_norm[place]
-    )
-    heads = gather(settings, normalize(block.qkv_norm, kept.before_norm[place].to(exact))[0], batch, new)
+    before = torch.addmm(block.qkv.bias, entering.reshape(-1, size).to(loop.dtype), block.qkv.weight)
+    heads = gather(settings, normalize(block.qkv_norm, before.to(exact))[0], batch, new)
     query, key, value = split(settings, heads.to(loop.dtype))
-    out = slots if last else rows.shape[1]
-    weights = torch.softmax(torch.bmm(query[:, :out], key.mT), -1, out=kept.weights[place])
-    read = add_read(settings, rows[:, :out], weights, value)
-    rows = normalize(block.attention_norm, read)[0].view(-1, size)
-    hidden = rows.to(loop.dtype)
-    for layer, place_for in zip(loop.mlp[:-1], kept.hidden, strict=True):
-        hidden = torch._addmm_activation(layer.bias, hidden, layer.weight, out=place_for[place])  # noqa: SLF001  ReLU in one
-    risen = torch.add(rows, torch.addmm(loop.mlp[-1].bias, hidden, loop.mlp[-1].weight), out=kept.risen[place])
-    return normalize(block.mlp_norm, risen)[0].view(batch, out, size)
+    weights = torch.softmax(torch.bmm(query[:, :out], key.mT), -1)
+    rows = normalize(block.attention_norm, add_read(settings, rows[:, :out], weights, value))[0].view(-1, size)
+    layers = [rows.to(loop.dtype)]
+    for layer in loop.mlp[:-1]:
+        layers.append(torch._addmm_activation(layer.bias, layers[-1], layer.weight))  # noqa: SLF001  ReLU in one
+    risen = rows + torch.addmm(loop.mlp[-1].bias, layers[-1], loop.mlp[-1].weight)
+    following = normalize(block.mlp_norm, risen)[0].view(batch, out, size)
+    return following, Kept(before, weights, risen, tuple(layers[1:]))
 
 
 def gather(settings: Settings, qkv: Tensor, batch: int, new: Tensor | None) -> Tensor:

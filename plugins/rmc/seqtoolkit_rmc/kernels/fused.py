@@ -151,7 +151,7 @@ def _back(
             loop.first[time] if loop.first is not None and loop.restarts[time] else None
             for time in range(now.start, end)
         ]
-        sweep = Sweep(loop, some, before, trace.part(now.start, end))
+        sweep = Sweep(loop, some, before, trace, now)
         into = Driven(driven.arriving[now], _at(driven.drive, now), _at(driven.projected, now))
         memory = sweep(given[now], memory, marks, into)
         sweep.add_to(sums)
@@ -191,14 +191,15 @@ def _chunks(memories: Tensor) -> list[tuple[int, int]]:
 
 def _pack(trace: Trace) -> list[Tensor | None]:
     row = [trace.gates]
-    for kept in trace.blocks:
-        row += [kept.before_norm, kept.weights, kept.risen, *kept.hidden]
+    for step in trace.steps:
+        for before, weights, risen, hidden in step:
+            row += [before, weights, risen, *hidden]
     return row
 
 
 def _unpack(row: list[Any], blocks: int, layers: int) -> Trace:
     gates, *rest = row
     size = 2 + layers
-    parts = (rest[begin : begin + size] for begin in range(0, blocks * size, size))
-    kept = (Kept(before, weights, tuple(hidden), risen) for before, weights, risen, *hidden in parts)
-    return Trace(tuple(kept), gates)
+    parts = (rest[at : at + size] for at in range(0, len(rest), size))
+    kept = [Kept(before, weights, risen, tuple(hidden)) for before, weights, risen, *hidden in parts]
+    return Trace([kept[at : at + blocks] for at in range(0, len(kept), blocks)], gates)
