@@ -31,9 +31,9 @@ def test_tables_are_up_to_date():
 
 
 def test_exports():
-    """The package gives the four checks, the names of their laws, and what is raised."""
+    """The package gives the four checks, the names of their laws, what is raised, and how an error is judged."""
     kinds = ("core", "source", "task", "kernel")
-    names = {f"check_{kind}" for kind in kinds} | {f"{kind.upper()}_LAWS" for kind in kinds} | {"LawBroken"}
+    names = {f"check_{kind}" for kind in kinds} | {f"{kind.upper()}_LAWS" for kind in kinds} | {"LawBroken", "within"}
     assert set(testing.__all__) == names
     assert all(getattr(testing, f"{kind.upper()}_LAWS") == tuple(LAWS[kind]) for kind in kinds)
 
