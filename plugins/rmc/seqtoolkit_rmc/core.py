@@ -127,10 +127,11 @@ class RelationalMemory(Core):
         """All steps: inputs [T B D] (or [T B n D]) to [T B N*M] and the last memory.
 
         Raises:
-            ValueError: a shape does not fit, or the backend asked for cannot compute these inputs.
+            ValueError: a shape does not fit, there is no step, or the backend asked for cannot compute these inputs.
         """
         rows, fresh, parameters = self._rows(inputs, 2), self.initial_state(1), self.parameters_of()
         self._check_state(state, rows.shape[1])
+        _check_steps(rows, first)
         unroll = backends.choose(self.backend, parameters, self.settings, rows)
         memories = unroll(parameters, self.settings, rows, state, fresh, first)
         return memories.flatten(2), memories[-1]
@@ -145,6 +146,7 @@ class RelationalMemory(Core):
         rows, weights = self._rows(inputs, 2), []
         memory = self.initial_state(rows.shape[1]) if state is None else state
         self._check_state(memory, rows.shape[1])
+        _check_steps(rows, first)
         for time, now in enumerate(rows):
             if first is not None:
                 memory = where_first(first[time], fresh, memory)
@@ -178,6 +180,15 @@ class RelationalMemory(Core):
         wanted = (batch_size, self.mem_slots, self.mem_size)
         if state.shape != wanted:
             raise ValueError(f"state: wanted a memory of the shape {list(wanted)}, got {list(state.shape)}")
+
+
+def _check_steps(rows: Tensor, first: Tensor | None) -> None:
+    """Raise ValueError unless rows [T B n D] have a step, and `first` is bool [T B]: a kernel reads its bytes unasked."""
+    if not len(rows):
+        raise ValueError(f"inputs: wanted at least one step, got {list(rows.shape[:2])} for [T B]")
+    if first is not None and (first.dtype, first.shape, first.device) != (torch.bool, rows.shape[:2], rows.device):
+        wanted, got = f"bool {list(rows.shape[:2])} on {rows.device}", f"{str(first.dtype)[6:]} {list(first.shape)}"
+        raise ValueError(f"first: wanted {wanted}, got {got} on {first.device}")
 
 
 def _affine(module: nn.Module) -> Affine:

@@ -1,0 +1,44 @@
+"""What a sequence has to have before any backend sees it: a step, and restarts that are bool and of its shape."""
+
+import pytest
+import torch
+
+from seqtoolkit_rmc import RelationalMemory
+
+BACKENDS = ("auto", "reference", "fused", "native")
+
+
+def core(backend):
+    """A core so small that its size costs nothing."""
+    return RelationalMemory(5, mem_slots=3, head_size=4, num_heads=2, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("first", "got"),
+    [
+        (torch.zeros(7, 3, dtype=torch.int64), r"int64 \[7, 3\] on cpu"),
+        (torch.zeros(7, 3), r"float32 \[7, 3\] on cpu"),
+        (torch.zeros(7, 2, dtype=torch.bool), r"bool \[7, 2\] on cpu"),
+        (torch.zeros(6, 3, dtype=torch.bool), r"bool \[6, 3\] on cpu"),
+        (torch.zeros(7, 1, dtype=torch.bool), r"bool \[7, 1\] on cpu"),
+        (torch.zeros(3, dtype=torch.bool), r"bool \[3\] on cpu"),
+        (torch.zeros(7, 3, dtype=torch.bool, device="meta"), r"bool \[7, 3\] on meta"),
+    ],
+)
+def test_restarts_that_do_not_fit(backend, first, got):
+    """No backend takes restarts of another dtype, shape or device: one that reads them by address would misread them."""
+    inputs, message = torch.zeros(7, 3, 5), rf"^first: wanted bool \[7, 3\] on cpu, got {got}$"
+    with pytest.raises(ValueError, match=message):
+        core(backend)(inputs, None, first)
+    with pytest.raises(ValueError, match=message):
+        core(backend).attention(inputs, None, first)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_step(backend):
+    """A sequence without a step is refused in one line, by every backend alike."""
+    with pytest.raises(ValueError, match=r"^inputs: wanted at least one step, got \[0, 3\] for \[T B\]$"):
+        core(backend)(torch.zeros(0, 3, 5))
+    with pytest.raises(ValueError, match=r"^inputs: wanted at least one step, got \[0, 3\] for \[T B\]$"):
+        core(backend).attention(torch.zeros(0, 3, 5))
