@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,17 @@ from seqtoolkit.train.tracking import Tracker, curves
 from seqtoolkit.train.tracking.progress import Progress
 
 METRICS = "metrics.jsonl"
+LOGGER = "seqtoolkit"
+"""What parts of a run log under this name, a plugin's as `seqtoolkit.rmc`, is shown to who watches the run."""
+
+
+class _Listener(logging.Handler):
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.INFO)
+        self.progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.progress.note(record.getMessage())
 ATTENTION = "attention"
 """The folder of pictures in the run's own, and among its artifacts."""
 
@@ -36,6 +48,10 @@ class Recorder:
         self, run: Any, folder: Path, tracker: Tracker, progress: Progress, registry: Registry, step: int
     ) -> None:
         self.run, self.folder, self.tracker, self.progress, self.registry = run, folder, tracker, progress, registry
+        self._listener, self._logger = _Listener(progress), logging.getLogger(LOGGER)
+        self._level = self._logger.level
+        self._logger.addHandler(self._listener)
+        self._logger.setLevel(logging.INFO)
         path = folder / METRICS
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
@@ -84,6 +100,8 @@ class Recorder:
 
     def close(self) -> None:
         """Nothing more is coming."""
+        self._logger.removeHandler(self._listener)
+        self._logger.setLevel(self._level)
         self._file.close()
         self.progress.close()
 

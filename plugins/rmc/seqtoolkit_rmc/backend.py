@@ -22,7 +22,7 @@ FASTEST = {"cuda": ("triton", "fused"), "cpu": ("native", "fused")}
 There the products are so fast that autograd's own steps are the faster ones; `fused` keeps half as much.
 """
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seqtoolkit.rmc")
 
 
 def check(backend: str) -> None:
