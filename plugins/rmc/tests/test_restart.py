@@ -42,3 +42,18 @@ def test_no_step(backend):
         core(backend)(torch.zeros(0, 3, 5))
     with pytest.raises(ValueError, match=r"^inputs: wanted at least one step, got \[0, 3\] for \[T B\]$"):
         core(backend).attention(torch.zeros(0, 3, 5))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"gate_style": None, "num_blocks": 2}, {"gate_style": "memory", "mem_slots": 1}]
+)
+@pytest.mark.parametrize("backend", ["auto", "reference", "fused"])
+def test_no_sample(backend, options):
+    """A batch of nothing gives outputs and a state of nothing, and gradients of zero, whatever unrolls."""
+    made = RelationalMemory(5, **({"mem_slots": 3, "head_size": 4, "num_heads": 2, "backend": backend} | options))
+    inputs = torch.zeros(7, 0, 5, requires_grad=True)
+    outputs, state = made(inputs, None, torch.zeros(7, 0, dtype=torch.bool))
+    outputs.sum().backward()
+    assert (outputs.shape, state.shape) == ((7, 0, made.output_size), (0, made.mem_slots, 8))
+    assert inputs.grad is not None
+    assert all(torch.equal(each.grad, torch.zeros_like(each)) for each in made.parameters())
