@@ -16,7 +16,7 @@ from seqtoolkit_rmc.reference import Parameters, Settings
 
 Backend = Literal["auto", "reference", "fused", "native", "triton"]
 Unroll = Callable[[Parameters, Settings, Tensor, Tensor, Tensor, Tensor | None], Tensor]
-FASTEST = {"cuda": ("triton", "fused"), "cpu": ("native", "fused")}
+FASTEST = {"cuda": ("triton", "fused"), "cpu": ("native", "fused"), "meta": ()}
 """What `auto` tries on a device, in this order; the reference in the end, and at once under autocast on a CPU.
 
 There the products are so fast that autograd's own steps are the faster ones; `fused` keeps half as much.
@@ -37,8 +37,8 @@ def choose(backend: str, parameters: Parameters, settings: Settings, inputs: Ten
     Raises:
         ValueError: the backend asked for cannot compute them, and why.
     """
-    if backend == "reference":
-        return reference.unroll
+    if backend == "reference" or (backend == "auto" and torch.compiler.is_compiling()):
+        return reference.unroll  # a compiler sees operations only; the search and the log would break its graph
     if backend != "auto":
         reason = missing(backend, parameters, settings, inputs)
         if reason is not None:

@@ -200,3 +200,25 @@ def test_no_recompilation():
             _, state = step(now, state)
     torch.compiler.reset()
     assert counter.frame_count == 1
+
+
+def test_auto_compiles_in_one_graph():
+    """torch.compile takes a whole core in one graph, restarts and all, and its outputs and gradients are those of the reference."""
+    core = RelationalMemory(5, mem_slots=3, head_size=4, num_heads=2).double()
+    plain = RelationalMemory(5, mem_slots=3, head_size=4, num_heads=2, backend="reference").double()
+    plain.load_state_dict(core.state_dict())
+    inputs, first = torch.randn(4, 3, 5, dtype=torch.float64), torch.rand(4, 3) < 0.5
+    found = []
+    for each in (torch.compile(core, fullgraph=True, backend="aot_eager"), plain):
+        outputs, state = each(inputs, None, first)
+        total = outputs.square().sum() + state.cos().sum()
+        found.append([outputs, state, *torch.autograd.grad(total, list(each.parameters()))])
+    torch.compiler.reset()
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-12)
+
+
+def test_auto_without_numbers():
+    """On the meta device, where shapes are found and nothing is computed, auto is the reference."""
+    core = RelationalMemory(5).to("meta")
+    outputs, state = core(torch.zeros(4, 3, 5, device="meta"))
+    assert (outputs.shape, state.shape) == ((4, 3, core.output_size), (3, 4, 128))
