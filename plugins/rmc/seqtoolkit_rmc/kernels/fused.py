@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from seqtoolkit_rmc import reference
 from seqtoolkit_rmc.kernels.backward import Driven, Sweep
 from seqtoolkit_rmc.kernels.forward import Kept, Loop, Trace, prepare, run
 from seqtoolkit_rmc.kernels.hoist import Hoisted, hoist, operands
@@ -35,6 +36,8 @@ def unroll(
     parameters: Parameters, settings: Settings, inputs: Tensor, memory: Tensor, fresh: Tensor, first: Tensor | None
 ) -> Tensor:
     """All memories [T B N M], as `reference.unroll` computes them; products in the dtype of autocast, where it is on."""
+    if not memory.numel():  # no rows: views cannot be told their sizes
+        return reference.unroll(parameters, settings, inputs, memory, fresh, first)
     tensors = flat(parameters)
     keep = torch.is_grad_enabled() and any(each.requires_grad for each in (inputs, memory, *tensors))
     counts = len(parameters.blocks), len(parameters.mlp)
