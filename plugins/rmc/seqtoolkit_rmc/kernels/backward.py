@@ -79,8 +79,10 @@ class Dense:
         if given.dtype != sums.weight.dtype:
             sums.weight.add_(given.t() @ rows)
             return
+        total = torch.zeros_like(sums.weight)  # apart: one sum over all sweeps would lose digits as well
         for one, other in zip(given.split(SUMMED), rows.split(SUMMED), strict=True):
-            sums.weight.addmm_(one.t(), other)
+            total.addmm_(one.t(), other)
+        sums.weight.add_(total)
 
 
 class BlockSweep:
