@@ -104,14 +104,15 @@ def test_accuracy(unroll, options, trial):
     assert max(means.values()) <= 2, means
 
 
+@pytest.mark.parametrize(("steps", "batch"), [(8, 64), (24, 32)])
 @every_backend
-def test_gates_of_the_memory(unroll):
+def test_gates_of_the_memory(unroll, steps, batch):
     """The gradient of a weight as narrow as two gates' is summed as carefully as plain PyTorch's, if the sum is long."""
     found = []
-    for seed in range(4):
+    for seed in range(8):
         torch.manual_seed(seed)
         core = RelationalMemory(64, gate_style="memory")
-        given = torch.randn(8, 64, 1, 64), core.initial_state(64)
+        given = torch.randn(steps, batch, 1, 64), core.initial_state(batch)
 
         def gradient(way, core, inputs, memory):
             memories = way(core.parameters_of(), core.settings, inputs, memory, memory[:1], None)
@@ -120,7 +121,7 @@ def test_gates_of_the_memory(unroll):
 
         got, near = (gradient(way, core, *given) for way in (unroll, reference.unroll))
         found.append(excess(got, near, gradient(reference.unroll, core.double(), *(each.double() for each in given))))
-    assert statistics.geometric_mean(found) <= 2
+    assert statistics.geometric_mean(found) <= 1.5
 
 
 @every_backend
