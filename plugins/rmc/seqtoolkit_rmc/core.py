@@ -133,8 +133,6 @@ class RelationalMemory(Core):
         self._check_state(state, rows.shape[1])
         _check_steps(rows, first)
         unroll = backends.choose(self.backend, parameters, self.settings, rows)
-        if not rows.shape[1]:  # nothing to be fast at, and views of nothing have no shape of their own
-            unroll = reference.unroll
         memories = unroll(parameters, self.settings, rows, state, fresh, first)
         return memories.flatten(2), memories[-1]
 
