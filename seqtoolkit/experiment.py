@@ -65,6 +65,8 @@ class Experiment:
         given = {"graph": self.graph, "device": device, "steps": self.run.steps, "precision": self.run.precision}
         with _under("learner", plan.learner.factory):
             self.learner: Learner = plan.learner.maker()(**given)
+        with _under("model.core", plan.core.factory), self.learner.update.autocast():
+            self.graph.model.core.demand()
         with _under("evaluate", EvaluateSettings):
             source = make_source(self.plan.evaluate_source, seed=self.run.seed)
             self._check_best()

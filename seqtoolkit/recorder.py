@@ -28,6 +28,8 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.progress.note(record.getMessage())
+
+
 ATTENTION = "attention"
 """The folder of pictures in the run's own, and among its artifacts."""
 

@@ -117,6 +117,18 @@ def test_values_that_cannot_work_are_one_line_with_their_key(pipeline, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_core_that_refuses_its_device_is_one_line_and_leaves_no_run(pipeline, tmp_path, monkeypatch):
+    """What a core says when it is asked before a run stands under its key, and no folder is made."""
+
+    def demand(core):
+        raise ValueError(f"hidden_size: wanted less on {next(core.parameters()).device}")
+
+    monkeypatch.setattr("seqtoolkit.flow.core.Core.demand", demand)
+    with pytest.raises(ConfigError, match=r"^model\.core\.hidden_size: wanted less on cpu$"):
+        pipeline().run(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_parts_that_do_not_fit_are_refused_before_data_is_touched():
     """An encoder for vectors cannot read ids: the graph's type check says what is wanted and what comes."""
     with pytest.raises(ConfigError, match=r"model\.encoder: .*wants f32\[T B D\], gets i64"):

@@ -48,6 +48,9 @@ class Core(nn.Module, ABC):
         """The spec of the outputs."""
         return f"f32[T B {self.output_size}]"
 
+    def demand(self) -> None:
+        """Raise ValueError where a core cannot compute on the device of its parameters; asked before a run begins."""
+
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
         """The state before the first step, on the device and in the dtype of the parameters."""

@@ -22,7 +22,7 @@ FASTEST = {"cuda": ("triton", "fused"), "cpu": ("native", "fused"), "meta": ()}
 There the products are so fast that autograd's own steps are the faster ones; `fused` keeps half as much.
 """
 
-log = logging.getLogger("seqtoolkit.rmc")
+log = logging.getLogger("seqtoolkit").getChild("rmc")
 
 
 def check(backend: str) -> None:

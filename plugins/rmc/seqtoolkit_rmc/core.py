@@ -110,6 +110,12 @@ class RelationalMemory(Core):
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
 
+    def demand(self) -> None:
+        """Raise ValueError where the backend asked for cannot compute with the parameters as they are and where they are."""
+        if self.backend != "auto":
+            rows = self.input_projection.weight.new_empty(1, 1, self.input_rows, self.input_size)
+            backends.choose(self.backend, self.parameters_of(), self.settings, rows)
+
     def initial_state(self, batch_size: int) -> Tensor:
         """The identity, padded with zeros or cut to M columns: slots that differ from the start, [B N M]."""
         weight = self.input_projection.weight

@@ -47,6 +47,17 @@ def test_asked_for_and_not_there(name, monkeypatch):
         unrolled(RelationalMemory(5, backend=name))
 
 
+@pytest.mark.parametrize("name", ["native", "triton"])
+def test_refused_before_a_run(name, monkeypatch):
+    """A core whose backend is not there says so when it is asked before a run; one that chooses for itself does not."""
+    monkeypatch.setenv("SEQTOOLKIT_NATIVE", "0")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match=rf"^backend: {name} "):
+        RelationalMemory(5, backend=name).demand()
+    for other in ("auto", "reference", "fused"):
+        RelationalMemory(5, backend=other).demand()
+
+
 def test_auto_says_what_it_took(monkeypatch, caplog):
     """The log names the backend, once, and why a faster one was not taken."""
     monkeypatch.setenv("SEQTOOLKIT_NATIVE", "0")
