@@ -54,7 +54,9 @@ def _load(directory: Path, source: str) -> ctypes.CDLL:
     with contextlib.suppress(OSError, BuildError):
         if _whole(_cache() / name):
             return _open(_cache() / name)
-    logging.getLogger("seqtoolkit").getChild("rmc").info("rmc: compiling its C++ for this machine, once, for some seconds")
+    logging.getLogger("seqtoolkit").getChild("rmc").info(
+        "rmc: compiling its C++ for this machine, once, for some seconds"
+    )
     with _workplace() as place:
         built = place / name
         _compile(compiler, directory / source, built)

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from seqtoolkit_rmc import reference
 from seqtoolkit_rmc.kernels.backward import Driven, Sweep
 from seqtoolkit_rmc.kernels.forward import Kept, Loop, Trace, prepare, run
 from seqtoolkit_rmc.kernels.hoist import Hoisted, hoist, operands
+from seqtoolkit_rmc.kernels.watcher import watched
 from seqtoolkit_rmc.reference import Affine, Block, Parameters, Settings
 
 NUMBERS = 2**17
@@ -23,13 +23,7 @@ NUMBERS = 2**17
 
 def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:  # noqa: ARG001  a backend's signature
     """Why this backend cannot be used for these, as a clause; None if it can."""
-    watchers = {
-        "torch.compile": torch.compiler.is_compiling,
-        "torch.jit.trace": torch.jit.is_tracing,
-        "torch.func": lambda: torch._C._functorch.peek_interpreter_stack() is not None,  # noqa: SLF001  nothing public tells
-        "forward-mode differentiation": lambda: forward_ad._current_level >= 0,  # noqa: SLF001  nothing public tells
-    }
-    return next((f"cannot be used under {name}" for name, watches in watchers.items() if watches()), None)
+    return watched()
 
 
 def unroll(

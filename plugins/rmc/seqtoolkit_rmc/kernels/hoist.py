@@ -65,7 +65,9 @@ def drive_of(
 ) -> Tensor:
     """What x' [T B n M] and all biases and constants add to the gates, [T B G]."""
     constant = from_input.bias.new_tensor([settings.input_bias, settings.forget_bias])
-    constant = constant.repeat_interleave(len(from_input.bias) // 2)  # in the biases its rounding would be that of all steps
+    constant = constant.repeat_interleave(
+        len(from_input.bias) // 2
+    )  # in the biases its rounding would be that of all steps
     bias, rows = from_input.bias + from_memory.bias, projected.flatten(2)
     if len(bias) == 2:  # a product so narrow sums its weight's gradient number after number, and loses digits
         return (rows.unsqueeze(2) * from_input.weight).sum(-1) + bias + constant

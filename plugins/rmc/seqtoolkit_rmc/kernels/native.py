@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from seqtoolkit_rmc.kernels.build import BuildError
 from seqtoolkit_rmc.kernels.hoist import drive_of, scale
 from seqtoolkit_rmc.kernels.native_library import NAMES, VECTORS, Call, library
+from seqtoolkit_rmc.kernels.watcher import watched
 from seqtoolkit_rmc.reference import Parameters, Settings, project
 
 __all__ = ["missing", "unroll"]
@@ -33,7 +33,9 @@ def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str |
         return f"is turned off by {SWITCH}=0"
     if len(parameters.blocks) != 1:
         return f"wants one block of attention, got num_blocks {len(parameters.blocks)}"
-    return _unfit([inputs, *_tensors(parameters)]) or _watched() or _unbuilt()
+    if torch.is_autocast_enabled("cpu"):
+        return "cannot be used under autocast"
+    return _unfit([inputs, *_tensors(parameters)]) or watched() or _unbuilt()
 
 
 def unroll(
@@ -168,18 +170,6 @@ def _unfit(tensors: Sequence[Tensor]) -> str | None:
         if each.dtype != dtype:
             return f"wants one dtype, got {str(dtype)[6:]} and {str(each.dtype)[6:]}"
     return None
-
-
-def _watched() -> str | None:
-    """What goes through operations one by one, of which the kernel has none."""
-    watchers = {
-        "torch.compile": torch.compiler.is_compiling,
-        "torch.jit.trace": torch.jit.is_tracing,
-        "autocast": lambda: torch.is_autocast_enabled("cpu"),
-        "torch.func": lambda: torch._C._functorch.peek_interpreter_stack() is not None,  # noqa: SLF001  nothing public says so
-        "forward-mode differentiation": lambda: forward_ad._current_level >= 0,  # noqa: SLF001  nor this
-    }
-    return next((f"cannot be used under {name}" for name, watches in watchers.items() if watches()), None)
 
 
 @cache

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqtoolkit_rmc.kernels import fused
 from seqtoolkit_rmc.kernels.hoist import hoist
+from seqtoolkit_rmc.kernels.watcher import watched
 from seqtoolkit_rmc.reference import Block, Parameters, Settings
 
 __all__ = ["missing", "unroll"]
@@ -22,7 +22,7 @@ PRECISIONS = {"highest": "tf32x3", "high": "tf32", "medium": "tf32"}
 """How Triton multiplies float32, by torch.get_float32_matmul_precision()."""
 
 
-def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:
+def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str | None:  # noqa: ARG001  the signature of all backends
     """Why this backend cannot be used for these, as a clause; None if it can."""
     reasons = {
         "wants the package triton, found none": importlib.util.find_spec("triton") is None,
@@ -31,7 +31,7 @@ def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str |
         f"wants at most {MOST} input rows, got {inputs.shape[2]}": inputs.shape[2] > MOST,
     }
     found = next((reason for reason, holds in reasons.items() if holds), None)
-    return found or fused.missing(parameters, settings, inputs) or _unfit(parameters, inputs)
+    return found or watched() or _unfit(parameters, inputs)
 
 
 def _unfit(parameters: Parameters, inputs: Tensor) -> str | None:
