@@ -29,8 +29,8 @@ def read(project: Path) -> dict:
 def dependencies(project: Path) -> dict[str, Requirement]:
     """What a distribution depends on, its extras included, by name."""
     facts = read(project)
-    lines = [*facts["dependencies"], *sum(facts.get("optional-dependencies", {}).values(), [])]
-    return {canonicalize_name(each.name): each for each in map(Requirement, lines)}
+    extras = [line for lines in facts.get("optional-dependencies", {}).values() for line in lines]
+    return {canonicalize_name(each.name): each for each in map(Requirement, [*facts["dependencies"], *extras])}
 
 
 def pins() -> dict[str, str]:
