@@ -162,7 +162,7 @@ def same(plain, captured, told, also):
         {"warm": 0, "optimizer": partial(sgd, lr=0.1)},
         {"warm": WARM, "size": 3},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_captured_updates_are_the_updates(toy, options):
     """Thirty updates over batches of several shapes tell the same and leave the same, whether replayed or not."""
@@ -486,7 +486,7 @@ def close(one, other, told, also):
         {"optimizer": partial(sgd, lr=0.1, momentum=0.9)},
         {"optimizer": lambda parameters: torch.optim.Adam(parameters, lr=0.01, fused=False)},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_graphs_are_the_updates(toy, options):
     """On a GPU thirty updates over several shapes are those of the learner that captures nothing, dropout included."""

@@ -30,26 +30,29 @@ def _tanh(rows: Tensor) -> Tensor:
 
 
 class Norm:
-    """A layer norm of some steps: what it read, and the gradient of what it gave, [T R *]."""
+    """A layer norm of some steps: what it read [T R *], and the gradients of gain and shift, a step each."""
 
     def __init__(self, affine: Affine, rows: Tensor) -> None:
         self.affine, self.rows = affine, rows
         self.out, self.mean, self.deviation = normalize(affine, rows)
-        self.given: list[Tensor] = []
+        self.found: list[Sums] = []
 
     def back(self, time: int, given: Tensor) -> Tensor:
-        """The gradient of what a step's norm read; keeps that of what it gave."""
-        self.given.append(given)
+        """The gradient of what a step's norm read; keeps those of gain and shift.
+
+        They are made step by step, in the same pass: of all steps in one it would add row after row, and lose digits.
+        """
         rows, mean, deviation = self.rows[time], self.mean[time], self.deviation[time]
-        return torch.ops.aten.native_layer_norm_backward(
-            given, rows, rows.shape[-1:], mean, deviation, *self.affine, (True, False, False)
-        )[0]
+        through, gain, shift = torch.ops.aten.native_layer_norm_backward(
+            given, rows, rows.shape[-1:], mean, deviation, *self.affine, (True, True, True)
+        )
+        self.found.append(Sums(gain, shift))
+        return through
 
     def add_to(self, sums: Sums) -> None:
-        """Add the gradients of gain and shift, by sums that halve: those of torch's own norm go row after row, and lose digits."""
-        given = joined(self.given)
-        sums.weight.add_(((self.rows - self.mean) * self.deviation).mul_(given).sum((0, 1)))
-        sums.bias.add_(given.sum((0, 1)))
+        """Add the gradients of gain and shift."""
+        for total, found in zip(sums, zip(*self.found, strict=True), strict=True):
+            total.add_(found[0] if len(found) == 1 else torch.stack(found).sum(0))
 
 
 class Dense:
@@ -79,8 +82,9 @@ class Dense:
         if given.dtype != sums.weight.dtype:
             sums.weight.add_(given.t() @ rows)
             return
-        total = torch.zeros_like(sums.weight)  # apart: one sum over all sweeps would lose digits as well
-        for one, other in zip(given.split(SUMMED), rows.split(SUMMED), strict=True):
+        parts = list(zip(given.split(SUMMED), rows.split(SUMMED), strict=True))
+        total = parts[0][0].t() @ parts[0][1]  # apart: one sum over all sweeps would lose digits as well
+        for one, other in parts[1:]:
             total.addmm_(one.t(), other)
         sums.weight.add_(total)
 
@@ -124,10 +128,10 @@ class BlockSweep:
             through = torch.ops.aten.threshold_backward(through, self.kept.hidden[number][time], 0)
             through = self.mlp[number].back(through, risen if number == 0 else None)
         read = self.attention_norm.back(time, through.to(risen.dtype))
-        heads = self._attention(time, read)
-        entering = heads[:, :, : self.entering].transpose(1, 2).reshape(self.batch * self.entering, -1)
+        heads, new = self._attention(time, read)
         if arriving is not None:
-            arriving.unflatten(-1, (heads.shape[1], -1)).copy_(heads[:, :, self.entering :].transpose(1, 2))
+            arriving.unflatten(-1, (new.shape[1], -1)).copy_(new.transpose(1, 2))
+        entering = heads.transpose(1, 2).reshape(self.batch * self.entering, -1)
         before = self.qkv_norm.back(time, entering.to(read.dtype))
         if self.out == self.entering == self.through:
             return self.qkv.back(before, read).view(self.batch, -1, read.shape[-1])
@@ -136,8 +140,8 @@ class BlockSweep:
         rows[:, : self.entering] += self.qkv.back(before).unflatten(0, (self.batch, -1))
         return rows
 
-    def _attention(self, time: int, read: Tensor) -> Tensor:
-        """The gradient of the heads [B heads S 2k+v] from that of what was read [B*Q M]."""
+    def _attention(self, time: int, read: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of the heads [B heads * 2k+v], of the rows that enter and of the rest, from that of what was read [B*Q M]."""
         settings, weights, heads = self.loop.settings, self.kept.weights[time], self.heads[time]
         query, key, value = split(settings, heads)
         read = read.to(heads.dtype).view(self.batch, self.out, settings.num_heads, -1).transpose(1, 2)
@@ -145,10 +149,12 @@ class BlockSweep:
         to_value = torch.bmm(weights.mT, read)
         scores = torch.ops.aten._softmax_backward_data(torch.bmm(read, value.mT), weights, -1, weights.dtype)  # noqa: SLF001  in one
         to_query, to_key = torch.bmm(scores, key), torch.bmm(scores.mT, query[:, : self.out])
-        if to_query.shape[1] < to_key.shape[1]:
-            to_query = F.pad(to_query, (0, 0, 0, to_key.shape[1] - to_query.shape[1]))
-        given = torch.cat([to_query, to_key, to_value], -1)
-        return given.unflatten(0, (self.batch, -1))
+        if self.out < to_key.shape[1]:
+            to_query = F.pad(to_query, (0, 0, 0, to_key.shape[1] - self.out))
+        sides = (slice(self.entering), slice(self.entering, None))
+        given = [torch.cat([to_query[:, side], to_key[:, side], to_value[:, side]], -1) for side in sides]
+        entering, rest = (each.unflatten(0, (self.batch, -1)) for each in given)
+        return entering, rest
 
     def add_to(self, sums: Block, mlp: tuple[Sums, ...]) -> None:
         """Add the gradients of the block's own parameters, and of the MLP's."""
