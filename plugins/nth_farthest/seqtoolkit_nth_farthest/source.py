@@ -56,6 +56,7 @@ class NthFarthest(Source):
         self.vectors, self.dimensions, self.order = vectors, dimensions, order
         self.width = dimensions + 3 * vectors
         self.writes = record(inputs=f"f32[B {vectors} {self.width}]", targets=f"i64<{vectors}>[B 1]")
+        self._rooms: dict[tuple[torch.device | int, ...], Tensor] = {}
 
     def draw(self, indexes: np.ndarray) -> Block:
         """The examples at `indexes`: `inputs` [B k D+3k], laid out time-major in memory, and `targets` [B 1]."""
@@ -83,21 +84,31 @@ class NthFarthest(Source):
         """Examples whose reference comes at a step `time`, wherever it falls where none is given."""
         count, numbers = self.vectors, self.vectors * self.dimensions
         pairs = -(-numbers // 2)
-        bits = counter_tensor(self.seed, self.split, indexes, pairs + count + 2, device=self.device)
-        points = (bits[:, :pairs].view(torch.int32)[:, :numbers] >> 8).unflatten(1, (count, self.dimensions))
+        words, device = pairs + count + 2, self.device
+        room, apart = self._room(2, len(indexes), words), self._room(len(indexes), count, self.dimensions)
+        bits = counter_tensor(self.seed, self.split, indexes, words, device=device, room=room)
+        points = bits[:, :pairs].view(torch.int32).bitwise_right_shift_(8)[:, :numbers].unflatten(1, (count, -1))
         labels = bits[:, pairs:-2].argsort(dim=1)
         asked = bits[:, -2:].remainder(count)  # of 2**64 numbers: no rank is likelier than another by over 2**-63 k
         rank, when = asked[:, :1], asked[:, 1:] if time is None else torch.full_like(asked[:, 1:], time)
         inputs = torch.empty(count, len(bits), self.width, device=self.device).transpose(0, 1)
-        torch.mul(points, 1 / GRID, out=inputs[:, :, : self.dimensions])
+        inputs[:, :, : self.dimensions].copy_(points).mul_(1 / GRID)
         repeated = torch.cat([rank, labels.gather(1, when)], 1)[:, None].expand(-1, count, -1)
         codes = torch.cat([labels[:, :, None], repeated], 2)
         one_hot = inputs[:, :, self.dimensions :].unflatten(2, (3, count))
-        torch.eq(codes[..., None], torch.arange(count, device=self.device), out=one_hot)
-        return {"inputs": inputs, "targets": labels.gather(1, find(points, when, rank, self.order))}
+        one_hot.zero_().scatter_(3, codes[..., None], 1)
+        return {"inputs": inputs, "targets": labels.gather(1, find(points, when, rank, self.order, apart))}
+
+    def _room(self, *shape: int) -> Tensor:
+        """Memory to work in, int64, kept from block to block: on a CPU fresh memory takes longer than the work in it."""
+        key: tuple[torch.device | int, ...] = (self.device, *shape)
+        if key not in self._rooms:
+            self._rooms = {kept: room for kept, room in self._rooms.items() if kept[-1] != shape[-1]}
+            self._rooms[key] = torch.empty(shape, dtype=torch.int64, device=self.device)
+        return self._rooms[key]
 
 
-def find(points: Tensor, when: Tensor, rank: Tensor, order: Order) -> Tensor:
+def find(points: Tensor, when: Tensor, rank: Tensor, order: Order, room: Tensor | None = None) -> Tensor:
     """The step of the vector that is `rank`-th, counted from 0, by its distance from the one at the step `when`.
 
     Args:
@@ -106,12 +117,14 @@ def find(points: Tensor, when: Tensor, rank: Tensor, order: Order) -> Tensor:
         rank: ranks, int64 [B 1].
         order: whether ranks go from the farthest to the nearest, or the other way; the earlier first where two are
             equally far.
+        room: memory to work in, int64 [B k D]; made where none is given.
 
     Returns:
         Steps, int64 [B 1].
     """
     reference = points.gather(1, when[:, :, None].expand(-1, 1, points.shape[2]))
-    apart = (points - reference).long()
+    apart = points.long() if room is None else room.copy_(points)
+    apart.sub_(reference)
     distances = apart.mul_(apart).sum(2)
     return distances.argsort(dim=1, descending=order == "farthest", stable=True).gather(1, rank)
 
