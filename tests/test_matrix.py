@@ -57,7 +57,7 @@ def sources():
 @hookimpl
 def batches():
     """The batch."""
-    return {"stack": f"{__name__}:Stack"}
+    return {"pile": f"{__name__}:Stack"}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def pipeline(monkeypatch):
     registry = discover([*entry_points(group="seqtoolkit"), EntryPoint("grids", __name__, "seqtoolkit")])
     base = {
         "source": "grids",
-        "batch": "stack",
+        "batch": "pile",
         "model": {
             "encoder": {"use": "linear", "size": 6},
             "core": {"use": "rmc", "mem_slots": 2, "head_size": 3, "num_heads": 2, "treat_input_as_matrix": True},
