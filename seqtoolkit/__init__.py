@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seqtoolkit.experiment import Result
     from seqtoolkit.host.config import ConfigError
-    from seqtoolkit.run import Pipeline, load_model
+    from seqtoolkit.run import Pipeline
     from seqtoolkit.sdk import Core, Source, hookimpl
+    from seqtoolkit.trained import load_model
 
 _WHERE = {
     "ConfigError": "seqtoolkit.host.config",
@@ -16,7 +17,7 @@ _WHERE = {
     "Result": "seqtoolkit.experiment",
     "Source": "seqtoolkit.sdk",
     "hookimpl": "seqtoolkit.sdk",
-    "load_model": "seqtoolkit.run",
+    "load_model": "seqtoolkit.trained",
 }
 
 __all__ = ["ConfigError", "Core", "Pipeline", "Result", "Source", "hookimpl", "load_model"]

@@ -17,13 +17,16 @@ from seqtoolkit.flow.model import Decoding, Model
 from seqtoolkit.folder import RunFolder
 from seqtoolkit.host.assemble import assemble, located, make_source
 from seqtoolkit.host.config import ConfigError, Plan
+from seqtoolkit.host.plan import flat
 from seqtoolkit.host.registry import PartError, Registry
-from seqtoolkit.recorder import Recorder
+from seqtoolkit.observer import observers
 from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
 from seqtoolkit.train.loop import Fit, RunSettings
 from seqtoolkit.train.optimize import choose_device, choose_precision
+from seqtoolkit.train.run import Run
+from seqtoolkit.train.tracking import Status as TrackerStatus
 from seqtoolkit.train.tracking import Tracker, environment_tags
 from seqtoolkit.train.tracking.progress import Progress
 
@@ -77,30 +80,54 @@ class Experiment:
         with _under("track", plan.track.factory):
             self.tracker: Tracker = plan.track.maker()()
 
-    def __call__(self, place: RunFolder, progress: Progress | None) -> Result:
-        """Train in `place`, from its last checkpoint if it has one."""
+    def __call__(
+        self,
+        place: RunFolder,
+        progress: Progress | None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        also: Mapping[str, object] | None = None,
+    ) -> Result:
+        """Train in `place`, from its last checkpoint if it has one.
+
+        `tags` are recorded with the run's own; `also` are more observers, by name, that hear of the run by the life-cycle
+        hooks.
+        """
         checkpoints = Checkpoints(place.checkpoints, self.run.keep_every)
         last = checkpoints.find("last")
-        resumed = 0 if last is None else int(last.name.removeprefix("step_"))
-        place.note(run_id=self._start(place), status="RUNNING")
-        progress = progress or Progress(self.run.steps)
-        recorder = Recorder(self, place.path, self.tracker, progress, self.registry, resumed)
-        fit = Fit(self.learner, self.run, self.evaluate, self.evaluation, checkpoints, recorder)
-        status, error = "FAILED", None
+        watched = self.registry.joined({**observers(progress or Progress(self.run.steps)), **(also or {})})
+        run = Run(
+            name=self.plan.name,
+            folder=place.path,
+            config=self.plan.resolved,
+            learner=self.learner,
+            tracker=self.tracker,
+            steps=self.run.steps,
+            notify=watched.notify,
+        )
+        environment = environment_tags()
+        run.run_id = self._start(place, {**environment, **(tags or {})})
+        run.begun = 0 if last is None else int(last.name.removeprefix("step_"))
+        place.note(run_id=run.run_id, status="RUNNING", environment=environment)
+        fit = Fit(self.learner, self.run, self.evaluate, self.evaluation, checkpoints, run, run.halt)
+        status: TrackerStatus = "FAILED"
         try:
             if last is not None:
                 place.restore(self.learner.model, load_weights(last))
                 fit.load_state_dict(load_state(last))
-            self.registry.notify("run_started", run=self)
+            watched.notify("run_started", run=run)
             status = fit()
             if status == "FINISHED":
-                fit.latest |= self._test(recorder, fit.step)
+                fit.latest |= self._test(run, fit, place)
         except BaseException as caught:
             status = "KILLED" if isinstance(caught, KeyboardInterrupt) else "FAILED"
-            error = f"{type(caught).__name__}: {caught}"
+            run.error = f"{type(caught).__name__}: {caught}"
             raise
         finally:
-            self._end(place, recorder, status, error)
+            if run.halt.reason is not None:
+                run.note(f"stopped after {fit.step} updates: {run.halt.reason}")
+            place.note(status=status, error=run.error, stopped=run.halt.reason, metrics=fit.latest)
+            watched.notify("run_ended", run=run, status=status)
         return Result(
             status=status,
             metrics=fit.latest,
@@ -124,9 +151,9 @@ class Experiment:
             except ValueError as error:
                 raise ValueError(f"attention: {error}") from None
 
-    def _start(self, place: RunFolder) -> str | None:
-        tags = {**environment_tags(), "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
-        params = {**_flat(self.plan.resolved), "parameters": self.graph.parameters}
+    def _start(self, place: RunFolder, tags: Mapping[str, str]) -> str | None:
+        tags = {**tags, "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
+        params = {**flat(self.plan.resolved), "parameters": self.graph.parameters}
         with _under("track", self.plan.track.factory):
             run_id = self.tracker.start(
                 name=place.path.name, params=params, tags=tags, folder=place.path, resume=place.tracked
@@ -134,24 +161,20 @@ class Experiment:
         self.tracker.artifact(place.config)
         return run_id
 
-    def _test(self, recorder: Recorder, step: int) -> dict[str, float]:
+    def _test(self, run: Run, fit: Fit, place: RunFolder) -> dict[str, float]:
         """The metrics on the test split, once, after training: nothing was chosen by them."""
         if not self.evaluate.test_examples:
             return {}
         source = make_source(self.plan.evaluate_source, seed=self.run.seed, split="test")
+        best = self.evaluate.test_checkpoint == "best"
+        if best:
+            place.restore(self.learner.model, load_weights(place.checkpoint("best")))
         found = Evaluation(self.graph, source, self.evaluate.test_examples)(self.learner.update)
+        if best:
+            place.restore(self.learner.model, load_weights(place.checkpoint("last")))
         assert found is not None
-        recorder.evaluated(step, found.metrics, found.samples)
+        run.evaluated(fit.step, found.metrics | fit.window.taken(), found.samples, found.views)
         return found.metrics
-
-    def _end(self, place: RunFolder, recorder: Recorder, status: Any, error: str | None) -> None:
-        place.note(status=status)
-        for artifact, folder in ((recorder.picture(), ""), (place.checkpoints, "checkpoints")):
-            if artifact is not None and artifact.exists():
-                self.tracker.artifact(artifact, folder)
-        recorder.close()
-        self.registry.notify("run_ended", run=self, status=status)
-        self.tracker.end(status, error)
 
 
 def require_attention(model: Model, plan: Plan, registry: Registry) -> None:
@@ -168,6 +191,8 @@ def _attends(registry: Registry, name: str) -> bool:
 
 
 def _positive(run: RunSettings) -> None:
+    if run.time_limit is not None and not run.time_limit > 0:
+        raise ValueError(f"time_limit: wanted seconds above 0, or null, got {run.time_limit:g}")
     for name, least in (("steps", 1), ("log_every", 1), ("checkpoint_every", 0), ("keep_every", 0), ("threads", 0)):
         if getattr(run, name) < least:
             raise ValueError(f"{name}: wanted at least {least}, got {getattr(run, name)}")
@@ -182,16 +207,3 @@ def _under(key: str, factory: Callable[..., Any]) -> Iterator[None]:
         raise
     except ValueError as error:
         raise ConfigError([located(key, signature(factory).parameters, error)]) from None
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots; lists of blocks by their place."""
-    rows: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            rows |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
-            rows |= _flat(dict(enumerate(value)), f"{prefix}{key}.")  # type: ignore[arg-type]  # places as keys
-        else:
-            rows[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str | None) else str(value)
-    return rows

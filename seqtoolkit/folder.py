@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
 
-CONFIG, NOTES, CHECKPOINTS = "config.yaml", "run.json", "checkpoints"
+CONFIG, NOTES, CHECKPOINTS, METRICS = "config.yaml", "run.json", "checkpoints", "metrics.jsonl"
 
 
 class RunError(ValueError):
@@ -85,11 +85,18 @@ class RunFolder:
         draft.write_text(json.dumps(known, indent=1) + "\n")
         draft.replace(self.path / NOTES)
 
+    def rows(self) -> list[dict[str, float]]:
+        """The metrics that were recorded, in order, a dict for each time: `step`, and values by name."""
+        path = self.path / METRICS
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
     def checkpoint(self, name: str) -> Path:
         """The folder of the `last`, `best` or n-th checkpoint. Raises RunError where there is none."""
         found = Checkpoints(self.checkpoints).find(name)
         if found is None:
-            raise RunError(f"the run in {self.path} has no checkpoint {name!r}")
+            there = ", ".join(map(str, Checkpoints(self.checkpoints).steps())) or "none"
+            raise RunError(f"the run in {self.path} has no checkpoint {name!r}; there are: {there}")
         return found
 
     def restore(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:

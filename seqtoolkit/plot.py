@@ -11,12 +11,10 @@ import numpy as np
 from seqtoolkit.experiment import require_attention
 from seqtoolkit.flow.heatmap import MEAN, Choice, check_ending, draw
 from seqtoolkit.flow.view import View, look
-from seqtoolkit.folder import RunFolder
 from seqtoolkit.host.assemble import make_source
-from seqtoolkit.recorder import ATTENTION
-from seqtoolkit.run import Pipeline
-from seqtoolkit.train.checkpoint import load_weights
+from seqtoolkit.observer import ATTENTION
 from seqtoolkit.train.tracking import attach
+from seqtoolkit.trained import Trained
 
 
 class Plotted(NamedTuple):
@@ -61,15 +59,12 @@ def plot_attention(
         check_ending(to)
     if data is not None and data.suffix != ".npz":
         raise ValueError(f"wanted a file ending in .npz for the numbers, got {data}")
-    place = RunFolder.find(run, Path(folder))
-    pipeline = Pipeline.load(place.config)
-    graph = pipeline.build()
+    trained = Trained.find(run, checkpoint, folder)
+    place, pipeline, graph = trained.place, trained.pipeline, trained.graph
     require_attention(graph.model, pipeline.plan, pipeline.registry)
-    found = place.checkpoint(checkpoint)
-    place.restore(graph.model.eval(), load_weights(found))
     views = look(graph, make_source(pipeline.plan.evaluate_source, seed=pipeline.plan.sections["run"].seed))
-    path = place.path / ATTENTION / f"{found.name}{_suffix(choice)}.png" if to is None else to
-    title = f"attention of {place.path.name}\nstep {int(found.name.removeprefix('step_'))}"
+    path = place.path / ATTENTION / f"{trained.weights.name}{_suffix(choice)}.png" if to is None else to
+    title = f"attention of {place.path.name}\nstep {trained.step}"
     try:
         if to is None:
             path.parent.mkdir(exist_ok=True)

@@ -9,12 +9,10 @@ from typing import Any, Self
 
 from seqtoolkit.experiment import SECTIONS, Experiment, Result
 from seqtoolkit.flow.graph import Graph
-from seqtoolkit.flow.model import Model
 from seqtoolkit.folder import RunFolder
 from seqtoolkit.host.assemble import assemble
 from seqtoolkit.host.config import Config, Plan, freeze, load
 from seqtoolkit.host.registry import Registry, discover
-from seqtoolkit.train.checkpoint import load_weights
 from seqtoolkit.train.tracking.progress import Progress
 
 
@@ -56,13 +54,24 @@ class Pipeline:
         """The table of stages with what flows between them, and the number of parameters."""
         return self.check().describe()
 
-    def run(self, folder: str | Path = "runs", *, progress: Progress | None = None) -> Result:
+    def run(
+        self,
+        folder: str | Path = "runs",
+        *,
+        progress: Progress | None = None,
+        tags: Mapping[str, str] | None = None,
+        observers: Mapping[str, object] | None = None,
+    ) -> Result:
         """Train and evaluate as the pipeline says, in a new folder inside `folder`.
+
+        `tags` are recorded with the run's own. `observers`, by name, are objects with hookimpls of the life cycle, which
+        hear of this run.
 
         Raises ConfigError for a pipeline that cannot run, CheckpointError where the result cannot be saved.
         """
         experiment = Experiment(self.plan, self.registry)
-        return experiment(RunFolder.create(Path(folder), self.plan.name, self.plan.resolved), progress)
+        place = RunFolder.create(Path(folder), self.plan.name, self.plan.resolved)
+        return experiment(place, progress, tags=tags, also=observers)
 
     @classmethod
     def resume(
@@ -72,16 +81,9 @@ class Pipeline:
         folder: str | Path = "runs",
         *,
         progress: Progress | None = None,
+        observers: Mapping[str, object] | None = None,
     ) -> Result:
         """Go on with a run, named by its id, its folder's name (or the beginning of either) or its path."""
         place = RunFolder.find(run, Path(folder))
         pipeline = cls.load(place.config, overrides)
-        return Experiment(pipeline.plan, pipeline.registry)(place, progress)
-
-
-def load_model(run: str | Path, checkpoint: str = "best", folder: str | Path = "runs") -> Model:
-    """The model of a run, in evaluation mode on the CPU, with the weights of its `best`, `last` or n-th checkpoint."""
-    place = RunFolder.find(run, Path(folder))
-    model = Pipeline.load(place.config).build().model
-    place.restore(model, load_weights(place.checkpoint(checkpoint)))
-    return model.eval()
+        return Experiment(pipeline.plan, pipeline.registry)(place, progress, also=observers)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seqtoolkit.flow.variable import read_variables, require_shapes
     from seqtoolkit.host.resource import find_grammar
     from seqtoolkit.train.learner import Learner
+    from seqtoolkit.train.run import Run
     from seqtoolkit.train.tracking import Tracker
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "seqtoolkit.flow.variable": ("read_variables", "require_shapes"),
     "seqtoolkit.host.resource": ("find_grammar",),
     "seqtoolkit.train.learner": ("Learner",),
+    "seqtoolkit.train.run": ("Run",),
     "seqtoolkit.train.tracking": ("Tracker",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -61,6 +63,7 @@ __all__ = [
     "Metric",
     "Ragged",
     "Record",
+    "Run",
     "Sample",
     "Source",
     "Spec",

@@ -118,17 +118,17 @@ class Witness:
     def __init__(self):
         self.logs, self.evaluations, self.saves, self.warnings, self.samples = [], [], [], [], []
 
-    def logged(self, step, metrics):
+    def log(self, metrics, step):
         self.logs.append((step, dict(metrics)))
 
-    def evaluated(self, step, metrics, samples):
+    def evaluated(self, step, metrics, samples, views):
         self.evaluations.append((step, dict(metrics)))
         self.samples.append(samples)
 
     def saved(self, step, path, *, best):
         self.saves.append((step, path.name, best))
 
-    def warned(self, message):
+    def note(self, message):
         self.warnings.append(message)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pluggy
@@ -110,19 +110,29 @@ def grammars() -> str:  # type: ignore[empty-body]
 
 @hookspec
 def run_started(run: Any) -> None:
-    """A run is about to take its first update."""
+    """A run (`seqtoolkit.sdk.Run`) is about to take its first update, or the first since it was resumed."""
 
 
 @hookspec
-def evaluated(run: Any, step: int, metrics: Mapping[str, float]) -> None:
-    """A run has been evaluated after `step` updates."""
+def logged(run: Any, step: int, metrics: Mapping[str, float]) -> None:
+    """A run has training metrics, averaged since the last time."""
 
 
 @hookspec
-def checkpoint_saved(run: Any, step: int, path: str) -> None:
-    """A run has saved a checkpoint."""
+def evaluated(run: Any, step: int, metrics: Mapping[str, float], samples: Sequence[Any], views: Sequence[Any]) -> None:
+    """A run has been evaluated after `step` updates: `samples` of its answers, and `views` of its attention, if asked for."""
+
+
+@hookspec
+def checkpoint_saved(run: Any, step: int, path: str, best: bool) -> None:  # noqa: FBT001  hooks are called by name
+    """A run has saved a checkpoint in the folder `path`; `best` says that none before it was better."""
+
+
+@hookspec
+def noted(run: Any, text: str) -> None:
+    """A run has something to say to who watches it, such as a warning: one line."""
 
 
 @hookspec
 def run_ended(run: Any, status: str) -> None:
-    """A run is over: status is FINISHED, FAILED or KILLED."""
+    """A run is over: status is FINISHED, FAILED or KILLED; its tracking store still takes what this brings."""

@@ -66,3 +66,20 @@ def _bind(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(_bind, value))
     return value
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A written pipeline with nested keys joined by dots, and lists of blocks by their place.
+
+    A part stands at the key of its block, `model.core: rmc`, and its parameters inside of that.
+    """
+    rows: dict[str, Any] = {}
+    for key, value in config.items():
+        name = prefix.removesuffix(".") if key == "use" and prefix else f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows |= flat(value, f"{name}.")
+        elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+            rows |= flat(dict(enumerate(value)), f"{name}.")  # type: ignore[arg-type]  # places as keys
+        else:
+            rows[name] = value if isinstance(value, bool | int | float | str | None) else str(value)
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -128,15 +128,26 @@ class Registry:
             self.schemas[kind, name] = schema(self.resolve(kind, name))
         return self.schemas[kind, name]
 
+    def joined(self, observers: Mapping[str, Any]) -> Registry:
+        """The same plugins, and objects with hookimpls of the life cycle, by their names, that hear of one run."""
+        manager = new_manager()
+        for name, observer in observers.items():
+            manager.register(observer, name)
+        for key in self.modules:
+            manager.register(self.manager.get_plugin(key), key)
+        return replace(self, manager=manager)
+
     def notify(self, name: str, **arguments: Any) -> None:
         """Call a life-cycle hook in every plugin; one that fails is logged by its name and stops nobody."""
-        for key, plugin in self.modules.items():
-            others = [self.manager.get_plugin(other) for other in self.modules if other != key]
+        found = getattr(self.hook, name).get_hookimpls()
+        for each in sorted(found, key=lambda each: each.trylast - each.tryfirst):
             try:
-                self.manager.subset_hook_caller(name, others)(**arguments)
+                each.function(*(arguments[argument] for argument in each.argnames))
             except Exception as error:  # noqa: BLE001  whatever a plugin does, the run goes on
-                _log.warning("plugin %s: %s failed: %s", plugin.origin, name, cause(error))
-                _log.debug("plugin %s: %s", plugin.origin, name, exc_info=True)
+                plugin = self.modules.get(each.plugin_name)
+                who = plugin.origin if plugin else each.plugin_name
+                _log.warning("plugin %s: %s failed: %s", who, name, cause(error))
+                _log.debug("plugin %s: %s", who, name, exc_info=True)
 
 
 def discover(points: Iterable[EntryPoint] | None = None) -> Registry:

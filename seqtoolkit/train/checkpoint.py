@@ -86,6 +86,10 @@ class Checkpoints:
             return whole[int(match[1])]
         return whole[max(whole)] if whole and name == "last" else None
 
+    def steps(self) -> list[int]:
+        """After how many updates those that are there were saved."""
+        return sorted(self._all())
+
     def _all(self) -> dict[int, Path]:
         found = [each for each in self.folder.glob("step_*") if _NAME.fullmatch(each.name)]
         return {int(each.name.removeprefix("step_")): each for each in found if (each / MANIFEST).is_file()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,10 @@ class EvaluateSettings:
         every: After how many updates, and once after the last; 0 is after the last only.
         examples: On how many examples.
         test_examples: On how many examples of the test split, once, after the last update; 0 leaves the test out.
+        test_checkpoint: Whose weights the test is of: last, or best, which the evaluations have chosen.
         best: The metric by which the best checkpoint is chosen; the first one of the pipeline where null.
+        patience: After how many evaluations in a row that were no better than the best before them the run ends; 0
+            never ends it early.
         samples: How many examples are shown with the model's answer.
         attention: Whether what the core attends to, in the cases of the source, is drawn each time.
     """
@@ -32,7 +35,9 @@ class EvaluateSettings:
     every: int = 200
     examples: int = 1280
     test_examples: int = 0
+    test_checkpoint: Literal["last", "best"] = "last"
     best: str | None = None
+    patience: int = 0
     samples: int = 4
     attention: bool = False
 

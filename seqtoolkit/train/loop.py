@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
+from seqtoolkit.flow.batch import Batch
 from seqtoolkit.flow.source import Sample
 from seqtoolkit.flow.view import View
 from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
 from seqtoolkit.train.evaluate import Evaluated, EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
-from seqtoolkit.train.optimize import Precision, exact
-
-Status = Literal["FINISHED", "KILLED"]
+from seqtoolkit.train.optimize import Precision
+from seqtoolkit.train.stop import Status, Stop
+from seqtoolkit.train.window import Window
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,7 @@ class RunSettings:
 
     Args:
         steps: How many updates.
+        time_limit: After how many seconds of training it ends all the same; evaluations are not counted. null: none.
         log_every: After how many updates the training metrics, averaged since, are recorded.
         checkpoint_every: After how many updates a checkpoint is saved; 0 is after the last only.
         keep_every: Besides the last and the best checkpoint, keep one each so many updates; 0 keeps no other.
@@ -41,6 +38,7 @@ class RunSettings:
     """
 
     steps: int = 1000
+    time_limit: float | None = None
     log_every: int = 10
     checkpoint_every: int = 500
     keep_every: int = 0
@@ -51,47 +49,19 @@ class RunSettings:
 
 
 class Relay(Protocol):
-    """Whom the loop tells what happens; none of these may raise."""
+    """Whom the loop tells what happens; none of these may raise. `Run` is one."""
 
-    def logged(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Training metrics, averaged since the last time."""
 
-    def evaluated(self, step: int, metrics: Mapping[str, float], samples: list[Sample]) -> None:
-        """An evaluation is done."""
-
-    def looked(self, step: int, views: list[View]) -> None:
-        """What the core attends to, where a run was asked to show it, after an evaluation."""
+    def evaluated(self, step: int, metrics: Mapping[str, float], samples: list[Sample], views: list[View]) -> None:
+        """An evaluation is done; `views` are what the core attends to, where a run was asked to show it."""
 
     def saved(self, step: int, path: Path, *, best: bool) -> None:
         """A checkpoint is on the disk."""
 
-    def warned(self, message: str) -> None:
+    def note(self, text: str) -> None:
         """Something went wrong that does not end the run."""
-
-
-class Stop:
-    """Turns Ctrl-C and SIGTERM into a wish that the loop reads between two updates; a second Ctrl-C is at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._former: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, former in self._former.items():
-            signal.signal(number, former)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a handler's signature
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 class Fit:
@@ -104,6 +74,7 @@ class Fit:
         evaluation: What evaluates it.
         checkpoints: Where it is saved.
         relay: Whom to tell.
+        stop: The wish to end it early.
     """
 
     def __init__(
@@ -114,89 +85,94 @@ class Fit:
         evaluation: Evaluation,
         checkpoints: Checkpoints,
         relay: Relay,
+        stop: Stop | None = None,
     ) -> None:
         self.learner, self.run, self.evaluate = learner, run, evaluate
         self.evaluation, self.checkpoints, self.relay = evaluation, checkpoints, relay
+        self.stop = stop or Stop()
         self.step = 0
         self.best: float | None = None
         self.latest: dict[str, float] = {}
-        self._window: dict[str, Tensor] = {}
+        self.stale = 0
+        """How many evaluations in a row were no better than the best before them."""
+        self.window = Window(learner.graph.metrics, learner.device)
         self._owed = False
         self._saved: int | None = None
-        self._since = (time.monotonic(), 0)
+        self._evaluated: int | None = None
 
     def __call__(self) -> Status:
         """Train from where the run stands to its last step, or until asked to stop; the end is always saved."""
-        with Stop() as stop:
-            self._since = (time.monotonic(), 0)
-            score = self._settle(stop) if self._owed else None
-            if self.step < self.run.steps and not stop.asked:
+        with self.stop:
+            self.window.begin()
+            score = self._settle() if self._owed else None
+            if self.step < self.run.steps and not self.stop.asked:
                 for batch in self.learner.stream():
-                    self._gather(self.learner.step(batch), batch.size)
-                    self.step += 1
-                    last = self.step == self.run.steps
-                    if self.step % self.run.log_every == 0 or last:
-                        self._log()
-                    self._owed = last or _due(self.step, self.evaluate.every)
-                    score = self._settle(stop)
-                    if last or stop.asked:
+                    score = self._update(batch)
+                    if self._ending or self.stop.asked:
                         break
+                if self._ending and self._evaluated != self.step:  # asked for after the evaluation was due
+                    self._owed = True
+                    score = self._settle()
             if self._saved != self.step:
                 self._save(score, final=True)
-            return "KILLED" if stop.asked else "FINISHED"
+            return "KILLED" if self.stop.killed else "FINISHED"
 
-    def _gather(self, metrics: Mapping[str, Tensor | float], size: int) -> None:
-        """Add up [total, count] metrics as such, numbers as [number, 1]."""
-        for name, value in metrics.items():
-            tensor = torch.as_tensor(value, dtype=exact(self.learner.device))
-            pair = tensor if tensor.dim() else torch.stack([tensor, torch.ones_like(tensor)])
-            self._window[name] = pair + self._window[name].to(pair.device) if name in self._window else pair
-        self._since = (self._since[0], self._since[1] + size)
+    def _update(self, batch: Batch) -> float | None:
+        """One update and what is due after it; the score, if it is the best so far."""
+        self.window.add(self.learner.step(batch), batch.size)
+        self.step += 1
+        limit = self.run.time_limit
+        if limit is not None and self.window.seconds >= limit and self.step < self.run.steps:
+            self.stop.ask(f"run.time_limit: {limit:g} seconds of training are over")
+        if _due(self.step, self.run.log_every) or self._ending:
+            self._log()
+        self._owed = self._ending or _due(self.step, self.evaluate.every)
+        return self._settle()
+
+    @property
+    def _ending(self) -> bool:
+        """Whether this update was the last, other than by being killed."""
+        return self.step == self.run.steps or (self.stop.asked and not self.stop.killed)
 
     def _log(self) -> None:
-        metrics = self.learner.graph.metrics
-        values: dict[str, float] = {}
-        for name, pair in self._window.items():
-            total, count = pair.tolist()
-            values[f"train/{name}"] = metrics[name].result(pair) if name in metrics else total / count
-        began, examples = self._since
-        now = time.monotonic()
-        values["examples_per_second"] = examples / max(now - began, 1e-9)
-        self._window, self._since = {}, (now, 0)
-        self.relay.logged(self.step, values)
+        values = self.window.read()
+        self.relay.log(values, self.step)
         if not math.isfinite(values["train/loss"]):
-            self.relay.warned(
-                f"step {self.step}: the loss is {values['train/loss']}; try a smaller lr, or learner.clip"
-            )
+            self.relay.note(f"step {self.step}: the loss is {values['train/loss']}; try a smaller lr, or learner.clip")
 
-    def _settle(self, stop: Stop) -> float | None:
+    def _settle(self) -> float | None:
         """Evaluate and save where that is due after this update; the score, if it is the best so far."""
-        score = self._evaluate(stop) if self._owed else None
+        score = self._evaluate() if self._owed else None
         if score is not None or _due(self.step, self.run.checkpoint_every):
             self._save(score)
         return score
 
-    def _evaluate(self, stop: Stop) -> float | None:
-        """Evaluate; the score, if it is the best so far. A stop cuts it short: it is owed until the run goes on."""
-        began = time.monotonic()
-        found = self.evaluation(self.learner.update, lambda: stop.asked)
+    def _evaluate(self) -> float | None:
+        """Evaluate; the score, if it is the best so far. A kill cuts it short: it is owed until the run goes on."""
+        self.window.pause()
+        found = self.evaluation(self.learner.update, lambda: self.stop.killed)
+        score = None
         if found is not None:
-            self._owed, self._saved = False, None
+            self._owed, self._saved, self._evaluated = False, None, self.step
             self.latest.update(found.metrics)
-            self.relay.evaluated(self.step, found.metrics, found.samples)
-            if found.views:
-                self.relay.looked(self.step, found.views)
-        self._since = (self._since[0] + time.monotonic() - began, self._since[1])
-        return None if found is None else self._score(found)
+            score = self._score(found)
+            self.relay.evaluated(self.step, found.metrics | self.window.taken(), found.samples, found.views)
+        self.window.resume()
+        return score
 
     def _score(self, found: Evaluated) -> float | None:
         metrics = self.learner.graph.metrics
         name = self.evaluate.best or next(iter(metrics), "loss")
-        value = found.metrics[f"{self.evaluation.source.split}/{name}"]
+        full = f"{self.evaluation.source.split}/{name}"
+        value = found.metrics[full]
         sign = 1 if name in metrics and metrics[name].better == "higher" else -1
-        if math.isnan(value) or (self.best is not None and sign * value <= sign * self.best):
-            return None
-        return value
+        if not math.isnan(value) and (self.best is None or sign * value > sign * self.best):
+            self.stale = 0
+            return value
+        self.stale += 1
+        if 0 < self.evaluate.patience <= self.stale:
+            self.stop.ask(f"evaluate.patience: {full} was no better than {self.best} in {self.stale} evaluations")
+        return None
 
     def _save(self, score: float | None, *, final: bool = False) -> None:
         former, best = self.best, score is not None
@@ -207,13 +183,13 @@ class Fit:
             self.best = former
             if final:
                 raise
-            self.relay.warned(f"{error}; training goes on, earlier checkpoints are whole")
+            self.relay.note(f"{error}; training goes on, earlier checkpoints are whole")
             return
         self._saved = self.step
         self.relay.saved(self.step, path, best=best)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that moves, but for the model's weights."""
+        """Everything that moves, but for the model's weights; `clock` is the seconds of training."""
         device = self.learner.device
         on_gpu = device.type == "cuda"
         return {
@@ -221,10 +197,12 @@ class Fit:
             "loop": {
                 "step": self.step,
                 "best": self.best,
+                "stale": self.stale,
                 "latest": dict(self.latest),
-                "window": dict(self._window),
+                "window": self.window.state_dict(),
                 "owed": self._owed,
             },
+            "clock": self.window.seconds,
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if on_gpu else None},
         }
 
@@ -232,8 +210,9 @@ class Fit:
         """Go on from what `state_dict` returned."""
         self.learner.load_state_dict(state["learner"])
         loop = state["loop"]
-        self.step, self.best, self._saved = loop["step"], loop["best"], loop["step"]
-        self.latest, self._window, self._owed = dict(loop["latest"]), dict(loop["window"]), loop["owed"]
+        self.step, self.best, self.stale, self._saved = loop["step"], loop["best"], loop["stale"], loop["step"]
+        self.latest, self._owed = dict(loop["latest"]), loop["owed"]
+        self.window.load_state_dict(loop["window"], state["clock"])
         torch.set_rng_state(state["random"]["cpu"])
         if self.learner.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.learner.device)

@@ -1,0 +1,167 @@
+"""Observers: what the host itself does with a run, by the life-cycle hooks that any plugin has."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from seqtoolkit.flow.heatmap import draw
+from seqtoolkit.flow.source import Sample
+from seqtoolkit.flow.view import View
+from seqtoolkit.folder import METRICS, RunFolder
+from seqtoolkit.host.hooks import hookimpl
+from seqtoolkit.train.run import Run
+from seqtoolkit.train.tracking import curves
+from seqtoolkit.train.tracking.progress import Progress
+
+LOGGER = "seqtoolkit"
+"""What parts of a run log under this name, a plugin's as `seqtoolkit.rmc`, is shown to who watches the run."""
+ATTENTION = "attention"
+"""The folder of pictures in the run's own, and among its artifacts."""
+
+
+class Screen(logging.Handler):
+    """Shows a run to who watches it, what its parts log as well."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.INFO)
+        self.progress = progress
+        self._logger = logging.getLogger(LOGGER)
+        self._level = self._logger.level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show what a part logs."""
+        self.progress.note(record.getMessage())
+
+    @hookimpl
+    def run_started(self) -> None:
+        """Listen to the parts."""
+        self._level = self._logger.level
+        self._logger.addHandler(self)
+        self._logger.setLevel(logging.INFO)
+
+    @hookimpl
+    def logged(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show the training metrics."""
+        if "examples_per_second" in metrics:  # the loop's own
+            self.progress.update(step, metrics, metrics["examples_per_second"])
+
+    @hookimpl
+    def evaluated(self, step: int, metrics: Mapping[str, float], samples: list[Sample]) -> None:
+        """Show an evaluation, and what the model answers."""
+        shown = {name: value for name, value in metrics.items() if "/" in name}
+        self.progress.evaluated(step, shown, samples)
+
+    @hookimpl
+    def noted(self, text: str) -> None:
+        """Show a line."""
+        self.progress.note(text)
+
+    @hookimpl(trylast=True)
+    def run_ended(self) -> None:
+        """Give the terminal back."""
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._level)
+        self.progress.close()
+
+
+class Diary:
+    """Keeps the metrics in the run's folder, a line each time, whatever becomes of the tracking store."""
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+
+    @hookimpl(tryfirst=True)
+    def run_started(self, run: Run) -> None:
+        """Drop what was recorded after the step from which the run goes on: it comes again."""
+        path = run.folder / METRICS
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= run.begun]
+        self._file = path.open("w", buffering=1)
+        self._file.writelines(f"{line}\n" for line in kept)
+
+    @hookimpl
+    def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep training metrics."""
+        self._keep(run, step, metrics)
+
+    @hookimpl
+    def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep an evaluation."""
+        self._keep(run, step, metrics)
+
+    @hookimpl(tryfirst=True)
+    def run_ended(self) -> None:
+        """Nothing more is coming."""
+        if self._file is not None:
+            self._file.close()
+
+    def _keep(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        except OSError as error:
+            run.note(f"metrics of step {step} could not be kept in {run.folder}: {error.strerror}")
+
+
+class Plots:
+    """Draws the learning curves when a run is over, and what its core attends to at each evaluation."""
+
+    @hookimpl
+    def evaluated(self, run: Run, step: int, views: list[View]) -> None:
+        """Draw what the core attends to; a picture that cannot be drawn stops nobody."""
+        if not views:
+            return
+        path = run.folder / ATTENTION / f"step_{step:08d}.png"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            draw(views, path, f"attention of {run.folder.name}\nstep {step}")
+        except (OSError, ValueError) as error:
+            run.note(f"attention at step {step} could not be drawn: {error}")
+        else:
+            run.artifact(path, ATTENTION)
+
+    @hookimpl
+    def run_ended(self, run: Run) -> None:
+        """Draw the curves of the whole run, from what was kept in its folder."""
+        history: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for row in RunFolder(run.folder).rows():
+            step = row.pop("step")
+            for name, value in row.items():
+                history[name].append((int(step), value))
+        path = curves(history, run.folder / "curves.png") if history else None
+        if path is not None:
+            run.artifact(path)
+
+
+class Tracking:
+    """Tells the tracking store."""
+
+    @hookimpl
+    def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        """Record training metrics."""
+        run.tracker.log(metrics, step)
+
+    @hookimpl
+    def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        """Record an evaluation."""
+        run.tracker.log(metrics, step)
+
+    @hookimpl(trylast=True)
+    def run_ended(self, run: Run, status: Any) -> None:
+        """Hand over the checkpoints, and end the run there."""
+        checkpoints: Path = RunFolder(run.folder).checkpoints
+        if checkpoints.exists():
+            run.artifact(checkpoints, "checkpoints")
+        run.tracker.end(status, run.error)
+
+
+def observers(progress: Progress) -> dict[str, object]:
+    """The host's own, by name."""
+    return {"seqtoolkit.diary": Diary(), "seqtoolkit.plots": Plots(), "seqtoolkit.tracking": Tracking()} | {
+        "seqtoolkit.screen": Screen(progress)
+    }
