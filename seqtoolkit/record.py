@@ -12,6 +12,7 @@ import numpy as np
 from seqtoolkit.folder import RunFolder
 from seqtoolkit.host.document import parse
 from seqtoolkit.host.plan import flat
+from seqtoolkit.train.tracking.library import StoredRun
 
 
 class Curve(NamedTuple):
@@ -49,6 +50,18 @@ class Record:
             config={key: str(value) for key, value in flat(config).items()},
             tags={"seqtoolkit.pipeline": notes.get("name", ""), **notes.get("tags", {})},
             curves=curves_of(place.rows()),
+        )
+
+    @classmethod
+    def of_stored(cls, run: StoredRun) -> Self:
+        """What a tracking store knows; its config has `parameters` too, how many the model has."""
+        return cls(
+            run_id=run.run_id,
+            name=run.name,
+            status=run.status,
+            config=run.params,
+            tags=run.tags,
+            curves={name: Curve(*each) for name, each in run.curves.items()},
         )
 
 

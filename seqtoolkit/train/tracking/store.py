@@ -1,4 +1,4 @@
-"""Store: an MLflow tracking store, spoken to in its own terms; the only place that imports mlflow."""
+"""Store: an MLflow tracking store, spoken to in its own terms: how it is written to; library.py reads it."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Store:
         """Open the store at `uri`; makes an SQLite database where there is none."""
         client = ready().MlflowClient
         self.uri = uri
-        with _translated(uri, opening=True), _alone(uri):
+        with translated(uri, opening=True), alone(uri):
             self._client = client(uri)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, made where there is none."""
-        with _translated(self.uri, opening=True), _alone(self.uri):
+        with translated(self.uri, opening=True), alone(self.uri):
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 return self._client.create_experiment(name)
@@ -65,19 +65,19 @@ class Store:
 
     def create(self, experiment: str, name: str | None, time: int, tags: Mapping[str, str]) -> str:
         """Create a run and return its id."""
-        with _translated(self.uri, opening=True):
+        with translated(self.uri, opening=True):
             run = self._client.create_run(experiment, start_time=time, tags=_tags(tags), run_name=name)
         return run.info.run_id
 
     def find(self, experiment: str, key: str) -> str | None:
         """The id of the run that was created with this key, if it was."""
-        with _translated(self.uri):
+        with translated(self.uri):
             found = self._client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
         return found[0].info.run_id if found else None
 
     def reopen(self, run: str, tags: Mapping[str, str]) -> str:
         """Set a run that has ended to running; return the id of its experiment."""
-        with _translated(self.uri, opening=True):
+        with translated(self.uri, opening=True):
             info = self._client.get_run(run).info
             if info.lifecycle_stage != "active":
                 raise Refused(f"the run {run} has been deleted: restore it (mlflow runs restore) or start anew")
@@ -93,7 +93,7 @@ class Store:
         named = dict(
             zip(tidy(params), (shorten(str(value), _LONGEST["param"]) for value in params.values()), strict=True)
         )
-        with _translated(self.uri):
+        with translated(self.uri):
             known = self._client.get_run(run).data.params
             fresh = [Param(key, value) for key, value in named.items() if key not in known]
             for part in _parts(fresh, PARAMS_PER_CALL):
@@ -115,18 +115,24 @@ class Store:
         keys = sorted({point.key for point in points})
         tidied = dict(zip(keys, tidy(keys), strict=True))
         metrics = [Metric(tidied[point.key], float(point.value), point.time, point.step) for point in points]
-        with _translated(self.uri):
+        with translated(self.uri):
             for part in _parts(metrics, METRICS_PER_CALL):
                 self._client.log_batch(run, metrics=part)
 
+    def tag(self, run: str, tags: Mapping[str, str]) -> None:
+        """Give a run tags."""
+        with translated(self.uri):
+            for key, value in _tags(tags).items():
+                self._client.set_tag(run, key, value)
+
     def artifact(self, run: str, path: Path, folder: str) -> None:
         """Copy a file or directory."""
-        with _translated(self.uri):
+        with translated(self.uri):
             self._client.log_artifact(run, str(path), folder or None)
 
     def end(self, run: str, status: str, error: str | None, time: int) -> None:
         """Give the run its final status."""
-        with _translated(self.uri):
+        with translated(self.uri):
             if error:
                 self._client.set_tag(run, "error", shorten(error, _LONGEST["tag"]))
             self._client.set_terminated(run, status, end_time=time)
@@ -134,7 +140,7 @@ class Store:
     def answers(self) -> bool:
         """Whether the store is there."""
         try:
-            with _translated(self.uri):
+            with translated(self.uri):
                 self._client.search_experiments(max_results=1)
         except (Refused, Unreachable):
             return False
@@ -202,7 +208,7 @@ def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def _alone(uri: str) -> Iterator[None]:
+def alone(uri: str) -> Iterator[None]:
     """Keep other processes from making the same SQLite database, which takes seconds and fails when two do it."""
     path = database(uri)
     try:
@@ -217,7 +223,7 @@ def _alone(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(uri: str, *, opening: bool = False) -> Iterator[None]:
+def translated(uri: str, *, opening: bool = False) -> Iterator[None]:
     """Turn whatever MLflow raises into Refused or Unreachable, with the address and the first line of its reason."""
     try:
         yield
