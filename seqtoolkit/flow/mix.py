@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from seqtoolkit.flow.kind import Kind
-from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source, Split, counter_bits
+from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source, Split, counter_bits, joined
 
 _STREAM = (
     0x3A1C  # and the depth: keeps a choice apart from those of a mix inside, and from what sources draw themselves
@@ -60,7 +60,7 @@ class Mix(Source):
         chosen = [number for number in range(len(self.sources)) if (choice == number).any()]
         blocks = [self.sources[number].draw(indexes[choice == number]) for number in chosen]
         order = np.argsort(np.concatenate([np.flatnonzero(choice == number) for number in chosen]))
-        return {name: _join([block[name] for block in blocks], order) for name in blocks[0]}
+        return {name: _ordered(field, order) for name, field in joined(blocks).items()}
 
     def observe(self, metrics: Mapping[str, float]) -> None:
         """Every source hears every update."""
@@ -85,20 +85,33 @@ class Mix(Source):
         """As the first source shows it; all share one vocabulary."""
         return self.sources[0].show(inputs, targets, predictions)
 
+    @property
+    def asks(self) -> str:
+        """What the first source that takes questions says."""
+        return next((source.asks for source in self.sources if source.asks), "")
+
+    def ask(self, question: str) -> Block:
+        """By the first source that takes this question. Raises ValueError as the first that takes any, where none does."""
+        refused: ValueError | None = None
+        for source in [source for source in self.sources if source.asks]:
+            try:
+                return source.ask(question)
+            except ValueError as error:
+                refused = refused or error
+        if refused is None:
+            return super().ask(question)
+        raise refused
+
     def cases(self) -> list[Case]:
         """The first case of each source, then the second ones, and so on."""
         return [case for turn in zip_longest(*(each.cases() for each in self.sources)) for case in turn if case]
 
 
-def _join(parts: list[Any], order: np.ndarray) -> Any:
-    if isinstance(parts[0], Ragged):
-        values = np.concatenate([part.values for part in parts])
-        lengths = np.concatenate([part.lengths for part in parts])
-        begins = (np.cumsum(lengths) - lengths)[order]
-        ordered = lengths[order]
-        within = np.arange(len(values)) - np.repeat(np.cumsum(ordered) - ordered, ordered)
-        return Ragged(values[np.repeat(begins, ordered) + within], ordered)
-    if any(isinstance(part, torch.Tensor) for part in parts):
-        whole = torch.cat([torch.as_tensor(part) for part in parts])
-        return whole[torch.from_numpy(order).to(whole.device)]
-    return np.concatenate(parts)[order]
+def _ordered(field: Any, order: np.ndarray) -> Any:
+    """The examples of a field at the places `order`."""
+    if isinstance(field, Ragged):
+        begins = (np.cumsum(field.lengths) - field.lengths)[order]
+        lengths = field.lengths[order]
+        within = np.arange(len(field.values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return Ragged(field.values[np.repeat(begins, lengths) + within], lengths)
+    return field[torch.from_numpy(order).to(field.device)] if isinstance(field, torch.Tensor) else field[order]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -111,6 +111,21 @@ class Source(BaseNode[Block], ABC):
         wanted = targets != -100
         return Sample(str(inputs.tolist()), str(targets[wanted].tolist()), str(predictions[wanted].tolist()))
 
+    @property
+    def asks(self) -> str:
+        """What a question of a person looks like, in a line, with an example between backticks; empty where none is taken."""
+        return ""
+
+    def ask(self, question: str) -> Block:
+        """One example that a person gives as text, as `draw` would return it, with its true answer where the task knows it.
+
+        Its targets are -100 where nothing is wanted: at every step that an answer may take where it is not known, and after
+        the end of one that is. A model answers in as many steps as there are targets, and `show` shows what it says.
+
+        Raises ValueError, which says what is wrong and where, for a text that is no question.
+        """
+        raise ValueError(f"the task {type(self).__name__} takes no questions, such as {_cut(question)!r}")
+
     def cases(self) -> list[Case]:
         """Examples worth a look, the same ones every time: the first three of the stream, unless a task knows better."""
         return [Case("", self.draw(np.array([index], np.int64))) for index in range(3)]
@@ -138,6 +153,23 @@ class Source(BaseNode[Block], ABC):
     def get_state(self) -> dict[str, Any]:
         """Where the stream stands, and what it has made of what it was told."""
         return {"index": self.index, "blocks": self._blocks, "memory": self.memory()}
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """The examples of all blocks, in order, as one block; tensors where one of the blocks has them."""
+    return {name: _joined([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _joined(parts: list[Any]) -> Any:
+    if isinstance(parts[0], Ragged):
+        return Ragged(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    if any(isinstance(part, Tensor) for part in parts):
+        return torch.cat([torch.as_tensor(part) for part in parts])
+    return np.concatenate(parts)
+
+
+def _cut(text: str, longest: int = 40) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def counter_bits(seed: int, split: str, indexes: np.ndarray, words: int, stream: int = 0) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqtoolkit.sdk import Block, Case, Sample, Source, Split, counter_tensor, record
+from seqtoolkit_nth_farthest.question import read
 
 Order = Literal["farthest", "nearest"]
 GRID = 2**23
@@ -80,6 +81,29 @@ class NthFarthest(Source):
         question = f"{_ordinal(rank)} {self.order} from {reference + 1}? {listed}"
         return Sample(question, str(targets[0] + 1), str(predictions[0] + 1))
 
+    @property
+    def asks(self) -> str:
+        """Vectors, n and a reference, as JSON."""
+        vectors = ", ".join(f"[{(5 * place % 19 - 9) / 10}]" for place in range(self.vectors))
+        return f'JSON; labels count from 1 and numbers left out are 0: `{{"vectors": [{vectors}], "n": 2, "from": 1}}`'
+
+    def ask(self, question: str) -> Block:
+        """Vectors that a person gives, with the label of the one that is the n-th by its distance from another.
+
+        JSON: `vectors`, labelled from 1 in the order in which they come (a vector's numbers, from -1 to below 1, are rounded
+        to the grid; those left out at its end are 0); `n`, from 1; `from`, the label of the reference.
+
+        Raises QuestionError, which names the field that is wrong.
+        """
+        vectors, rank, reference = read(question, self.vectors, self.dimensions)
+        points = torch.zeros(1, self.vectors, self.dimensions, dtype=torch.int32)
+        for place, numbers in enumerate(vectors):
+            points[0, place, : len(numbers)] = (torch.tensor(numbers, dtype=torch.float64) * GRID).round().int()
+        labels = torch.arange(self.vectors)[None]
+        return self._block(
+            points.clamp_(-GRID, GRID - 1), labels, torch.tensor([[rank - 1]]), torch.tensor([[reference - 1]])
+        )
+
     def _examples(self, indexes: np.ndarray, time: int | None = None) -> Block:
         """Examples whose reference comes at a step `time`, wherever it falls where none is given."""
         count, numbers = self.vectors, self.vectors * self.dimensions
@@ -91,7 +115,12 @@ class NthFarthest(Source):
         labels = bits[:, pairs:-2].argsort(dim=1)
         asked = bits[:, -2:].remainder(count)  # of 2**64 numbers: no rank is likelier than another by over 2**-63 k
         rank, when = asked[:, :1], asked[:, 1:] if time is None else torch.full_like(asked[:, 1:], time)
-        inputs = torch.empty(count, len(bits), self.width, device=self.device).transpose(0, 1)
+        return self._block(points, labels, rank, when, apart)
+
+    def _block(self, points: Tensor, labels: Tensor, rank: Tensor, when: Tensor, apart: Tensor | None = None) -> Block:
+        """Examples with points [B k D], int32, labels [B k], ranks [B 1] from 0, and references at the steps `when` [B 1]."""
+        count, rows = self.vectors, len(points)
+        inputs = torch.empty(count, rows, self.width, device=points.device).transpose(0, 1)
         inputs[:, :, : self.dimensions].copy_(points).mul_(1 / GRID)
         repeated = torch.cat([rank, labels.gather(1, when)], 1)[:, None].expand(-1, count, -1)
         codes = torch.cat([labels[:, :, None], repeated], 2)

@@ -25,7 +25,8 @@ class Sampler:
         total = sum(form.weight for form in forms) or 1.0
         self._thresholds = np.cumsum([form.weight / total for form in self.code.forms])[:-1]
         modulus = shapes.grammar.option("modulus")
-        self._moduli = None if modulus is None else shapes.table(modulus, longest)
+        self._moduli = [] if modulus is None else shapes.table(modulus, longest)
+        self._shapes, self._modulus = shapes, modulus
 
     def words(self, nesting: int) -> int:
         """How many random words an example takes."""
@@ -41,11 +42,16 @@ class Sampler:
     def answer(self, value: int, length: int, steps: int) -> str:
         """What the problem makes of the value of a program with numbers of `length` digits, in `steps` steps."""
         if self.code.echo is None:
-            return str(value if self._moduli is None else value % self._moduli[length])
+            return str(value if self._modulus is None else value % self._modulus_of(self._modulus, length))
         text = str(value)
         for _ in range(steps):
             text = ECHOES[self.code.echo](text)
         return text
+
+    def _modulus_of(self, modulus: str, length: int) -> int:
+        """The modulus of numbers of `length` digits, which may be longer than those that are drawn."""
+        known = length < len(self._moduli)
+        return self._moduli[length] if known else self._shapes.table(modulus, length)[length]
 
     def _rows(self, bits: np.ndarray, lengths: np.ndarray, steps: int) -> list[list[int]]:
         count, width = len(bits), self._width

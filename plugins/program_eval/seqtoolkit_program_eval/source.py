@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 from lark import Token, Tree
 
-from seqtoolkit.sdk import Block, Ragged, Sample, Source, Split, counter_bits, record
+from seqtoolkit.sdk import IGNORED, Block, Ragged, Sample, Source, Split, counter_bits, record
 from seqtoolkit_program_eval import interpreter, vocabulary
 from seqtoolkit_program_eval.code import ECHOES
 from seqtoolkit_program_eval.curriculum import NAMES, Curriculum
@@ -25,6 +25,8 @@ PROBLEMS = ("add", "control", "program", "copy", "reverse", "double")
 TOKENS = ("character", "terminal")
 MAX_LENGTH, MAX_NESTING, MAX_ANSWER = 1_000, 100, 100_000
 MAX_ATTEMPTS = 300
+EXAMPLES = 64
+"""Among how many programs the shortest is looked for that shows what a question looks like."""
 TRIES = {"train": 3, "valid": 16, "test": 16}
 """How many programs are drawn at a time, up to MAX_ATTEMPTS times, where the first was not of the split."""
 _PARTS = {"train": (0, 8), "valid": (8, 9), "test": (9, 10)}
@@ -128,22 +130,40 @@ class ProgramEval(Source):
         texts, answers = self.sampler(bits.reshape(-1, words), lengths, nestings, self.nesting)
         return texts, answers, belongs(texts, self.split)
 
-    def ask(self, text: str) -> Block:
+    @property
+    def asks(self) -> str:
+        """A program of the language."""
+        texts, _ = self.programs(np.arange(EXAMPLES))
+        example = min(texts, key=lambda text: (text.count("\n"), len(text)))
+        return f"a program of {self.grammar.path.stem}, such as `{example}`"
+
+    def ask(self, question: str) -> Block:
         """One program that a person gives, with its true answer, as a block of one example.
 
-        The modulus goes by the program's longest number, as in training; copy, reverse and double change the value once
-        and once more for each pair of brackets.
+        The modulus goes by the program's longest number, as in training, even where that is longer than `length`; copy,
+        reverse and double change the value once and once more for each pair of brackets. Where there is a longest answer,
+        there is room for it, so that all is seen that a model says.
 
         Raises ProgramError where the text is not of the language or cannot be run.
         """
-        tree, values = interpreter.values_of(self.grammar, text)
+        tree, values = interpreter.values_of(self.grammar, question)
         if len(values) != 1:
             raise ProgramError(f"the program prints {len(values)} numbers; a question has one answer")
         found = list(nodes(tree))
-        digits = [len(each) for each in found if isinstance(each, Token) and each.type == self.shapes.number]
+        digits = max(
+            (len(each) for each in found if isinstance(each, Token) and each.type == self.shapes.number), default=1
+        )
+        if digits > MAX_LENGTH:
+            raise ProgramError(f"the program has a number of {digits:,} digits; at most {MAX_LENGTH:,} are read")
         steps = 1 + sum(isinstance(each, Tree) and each.data == self.shapes.bracket.name for each in found)
-        answer = self.sampler.answer(values[0], min(max(digits, default=1), self.length), steps)
-        return self._block([self.grammar.print(tree)], [answer])
+        try:
+            block = self._block([self.grammar.print(tree)], [self.sampler.answer(values[0], digits, steps)])
+        except ValueError as error:
+            raise ProgramError(str(error)) from error
+        spare = max(0, (self.longest or 0) - int(block["answer"].lengths[0]))
+        return block | {
+            name: _extended(block[name], spare, fill) for name, fill in (("answer", IGNORED), ("counted", False))
+        }
 
     def observe(self, metrics: Mapping[str, float]) -> None:
         """Hear the loss of an update; naive and combine advance by it."""
@@ -168,6 +188,8 @@ class ProgramEval(Source):
         said = predictions if self.terminate else predictions[: len(wanted)]
         ends = np.flatnonzero(said == 0)
         said = said[: ends[0]] if len(ends) else said
+        if self.longest is not None:
+            said = said[: max(self.longest, len(wanted))]
         decode = self.answers.decode
         return Sample(self.questions.decode(inputs.tolist()), decode(wanted.tolist()), decode(said.tolist()))
 
@@ -184,6 +206,12 @@ def belongs(texts: list[str], split: str) -> np.ndarray:
     first, end = _PARTS[split]
     found = (part >= first) & (part < end)
     return found & np.array(list(map(bool, texts))) if "" in texts else found
+
+
+def _extended(ragged: Ragged, spare: int, fill: int) -> Ragged:
+    """A single row with `spare` more values."""
+    values = np.full(spare, fill, ragged.values.dtype)
+    return Ragged(np.concatenate([ragged.values, values]), ragged.lengths + spare)
 
 
 def _echo(problem: str) -> str | None:
