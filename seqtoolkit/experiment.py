@@ -108,7 +108,7 @@ class Experiment:
         environment = environment_tags()
         run.run_id = self._start(place, {**environment, **(tags or {})})
         run.begun = 0 if last is None else int(last.name.removeprefix("step_"))
-        place.note(run_id=run.run_id, status="RUNNING", environment=environment)
+        place.note(run_id=run.run_id, status="RUNNING", environment=environment, tags=tags)
         fit = Fit(self.learner, self.run, self.evaluate, self.evaluation, checkpoints, run, run.halt)
         status: TrackerStatus = "FAILED"
         try:

@@ -86,4 +86,6 @@ class Pipeline:
         """Go on with a run, named by its id, its folder's name (or the beginning of either) or its path."""
         place = RunFolder.find(run, Path(folder))
         pipeline = cls.load(place.config, overrides)
+        if overrides:
+            place.note(changed=[*place.notes.get("changed", []), list(overrides)])
         return Experiment(pipeline.plan, pipeline.registry)(place, progress, also=observers)

@@ -221,16 +221,8 @@ def test_the_cases_of_a_mix_take_turns(toy):
     assert [case.name for case in Mix([one, two]).cases()] == ["a", "d", "b", "e", "c"]
 
 
-class Looker:
-    """A mixin for a relay that keeps the views."""
-
-    def looked(self, step, views):
-        self.views = {**getattr(self, "views", {}), step: views}
-
-
 def _fit(toy, folder, *, attention):
-    witness = type("LookingWitness", (Looker, toy.Witness), {})()
-    fit = toy.fit(folder, make_core=Glance, relay=witness)
+    fit = toy.fit(folder, make_core=Glance)
     fit.evaluation = Evaluation(fit.learner.graph, fit.evaluation.source, 20, 2, attention=attention)
     return fit
 
@@ -252,7 +244,7 @@ def test_evaluations_look_without_a_trace(toy, tmp_path):
     assert looking.relay.evaluations == blind.relay.evaluations
     assert looking.relay.saves == blind.relay.saves
     assert looking.learner.model.training
-    assert not hasattr(blind.relay, "views")
+    assert not blind.relay.views
     assert list(looking.relay.views) == [step for step, _ in looking.relay.evaluations] == [6, 12, 18, 20]
     looking.learner.model.eval()
     for view, kept in zip(look(looking.learner.graph, looking.evaluation.source), looking.relay.views[20], strict=True):

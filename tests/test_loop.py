@@ -1,5 +1,6 @@
 """The loop: what is logged, evaluated and saved when, and that a run that was stopped ends as if it had not been."""
 
+import itertools
 import math
 import random
 import signal
@@ -63,10 +64,8 @@ def _stop_at(fit, step):
 
 def _values(witness):
     """What was recorded, but for what the machine took."""
-    return tuple(
-        [(step, {name: v for name, v in metrics.items() if name not in MEASURED}) for step, metrics in rows]
-        for rows in (witness.logs, witness.evaluations)
-    )
+    logs = [(step, {name: v for name, v in metrics.items() if name not in MEASURED}) for step, metrics in witness.logs]
+    return logs, witness.evaluations
 
 
 SETTINGS = {
@@ -250,7 +249,7 @@ def test_training_metrics_are_averages(toy, tmp_path):
     fit()
     names = ("loss", "gradient_norm", "learning_rate", "accuracy", "sequence_accuracy")
     for (_, metrics), window in zip(fit.relay.logs, (told[:3], told[3:6], told[6:]), strict=True):
-        assert set(metrics) == {*(f"train/{name}" for name in names), "examples_per_second"}
+        assert set(metrics) == {*(f"train/{name}" for name in names), *MEASURED, "examples"}
         for name in names[:3]:
             mean = sum(float(each[name]) for each in window) / len(window)
             assert metrics[f"train/{name}"] == pytest.approx(mean, rel=1e-12)
@@ -389,3 +388,100 @@ def test_more_steps_after_the_end(toy, tmp_path):
     whole = toy.fit(tmp_path / "whole", **longer)
     whole()
     assert _same(load_weights(fit.checkpoints.find()), load_weights(whole.checkpoints.find()))
+
+
+def test_what_training_has_taken(toy, tmp_path):
+    """Each log and evaluation says how many examples all updates so far had, and seconds that only rise."""
+    fit = toy.fit(tmp_path, run={"steps": 17, "log_every": 4}, evaluate={"every": 8})
+    fit()
+    size = fit.window.examples / 17
+    rows = fit.relay.logs + fit.relay.taken
+    assert all(metrics["examples"] == size * step for step, metrics in rows)
+    seconds = [metrics["seconds"] for _, metrics in sorted(rows, key=lambda row: row[0])]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+def test_seconds_leave_evaluations_out_and_go_on(toy, tmp_path, monkeypatch):
+    """Seconds are those of training: none of an evaluation's, and a resumed run counts on from where it stood."""
+    clock = itertools.count()
+    now = [0.0]
+    monkeypatch.setattr("seqtoolkit.train.window.time.monotonic", lambda: now[0])
+    fit = toy.fit(tmp_path, run={"steps": 6, "log_every": 1}, evaluate={"every": 2})
+    take, measure = fit.learner.step, fit.evaluation
+
+    def learn(batch):
+        now[0] += 1.0
+        return take(batch)
+
+    def evaluation(update, stopped):
+        now[0] += 100.0 + next(clock)
+        return measure(update, stopped)
+
+    evaluation.source = measure.source
+    fit.learner.step, fit.evaluation = learn, evaluation
+    fit()
+    assert [metrics["seconds"] for _, metrics in fit.relay.logs] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert [metrics["examples_per_second"] for _, metrics in fit.relay.logs] == [fit.window.examples / 6] * 6
+    again = _restore(toy.fit(tmp_path, run={"steps": 7, "log_every": 1}))
+    again()
+    assert again.relay.logs[0][1]["seconds"] == 6.0
+
+
+def test_time_limit_ends_a_run(toy, tmp_path, monkeypatch):
+    """After so many seconds of training a run ends as at its last step: logged, evaluated and saved; its reason is said."""
+    now = [0.0]
+    monkeypatch.setattr("seqtoolkit.train.window.time.monotonic", lambda: now[0])
+    fit = toy.fit(tmp_path, run={"time_limit": 4.5, "log_every": 50}, evaluate={"every": 0})
+    take = fit.learner.step
+    fit.learner.step = lambda batch: (now.__setitem__(0, now[0] + 1.0), take(batch))[1]
+    assert fit() == "FINISHED"
+    assert fit.step == 5
+    assert [step for step, _ in fit.relay.logs] == [step for step, _ in fit.relay.evaluations] == [5]
+    assert fit.checkpoints.find("last").name == "step_00000005"
+    assert fit.stop.reason == "run.time_limit: 4.5 seconds of training are over"
+
+
+def _scored(fit, values):
+    """A run whose evaluations find these values, one after the other."""
+    measure, found = fit.evaluation, iter(values)
+
+    def evaluation(update, stopped):
+        result = measure(update, stopped)
+        return None if result is None else result._replace(metrics=dict.fromkeys(result.metrics, next(found)))
+
+    evaluation.source = measure.source
+    fit.evaluation = evaluation
+    return fit
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "ends"),
+    [
+        ([0.1, 0.2, 0.2, 0.1, 0.3], 2, 12),  # none of two was better than 0.2
+        ([0.1, 0.2, 0.2, 0.3, 0.1, math.nan], 2, 18),
+        ([0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1], 0, 20),  # never
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], 1, 20),
+        ([math.nan, math.nan, math.nan], 3, 9),
+    ],
+)
+def test_patience_ends_a_run(toy, tmp_path, values, patience, ends):
+    """A run ends at the evaluation that makes `patience` in a row no better than the best before them; ties are no better."""
+    fit = _scored(toy.fit(tmp_path, evaluate={"every": 3, "patience": patience}), values)
+    assert fit() == "FINISHED"
+    assert fit.step == ends
+    assert fit.checkpoints.find("last").name == f"step_{ends:08d}"
+    assert (fit.stop.reason or "").startswith("evaluate.patience: valid/accuracy" if ends < 20 else "")
+
+
+def test_patience_is_kept_over_a_resumption(toy, tmp_path):
+    """A run that was stopped between evaluations goes on with the count it had, and ends where an unbroken one does."""
+    values = [0.1, 0.3, 0.2, 0.2, 0.2, 0.2]
+    whole = _scored(toy.fit(tmp_path / "whole", evaluate={"every": 3, "patience": 3}), values)
+    whole()
+    part = _stop_at(_scored(toy.fit(tmp_path / "parts", evaluate={"every": 3, "patience": 3}), values), 11)
+    assert part() == "KILLED"
+    again = _scored(_restore(toy.fit(tmp_path / "parts", evaluate={"every": 3, "patience": 3})), values[3:])
+    again()
+    assert whole.step == again.step == 15
+    assert whole.stale == again.stale == 3

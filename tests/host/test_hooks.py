@@ -6,7 +6,7 @@ from seqtoolkit.host import hooks
 from seqtoolkit.host.plugin import new_manager
 
 SPECS = {name for name, value in vars(hooks).items() if hasattr(value, "seqtoolkit_spec")}
-LIFE = {"run_started", "evaluated", "checkpoint_saved", "run_ended"}
+LIFE = {"run_started", "logged", "evaluated", "checkpoint_saved", "noted", "run_ended"}
 
 
 def test_each_hook_is_known_for_what_it_brings():

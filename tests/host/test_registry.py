@@ -188,7 +188,7 @@ def test_interrupt_passes_through_a_hook(shelf):
 def test_hook_relay_calls_all(shelf):
     """`hook` is pluggy's relay: it collects what the plugins answer, each with the arguments that it takes."""
     shelf.install("one", HOOK + "@hookimpl\ndef evaluated(step): return step + 1")
-    assert shelf.discover().hook.evaluated(run=None, step=3, metrics={}) == [4]
+    assert shelf.discover().hook.evaluated(run=None, step=3, metrics={}, samples=[], views=[]) == [4]
 
 
 def test_installed_plugins_are_found_once():
