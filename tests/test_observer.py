@@ -206,7 +206,7 @@ def test_the_test_is_of_the_weights_asked_for(which, tiny, tmp_path):
     settings = [
         "run.steps=12",
         "evaluate.every=2",
-        "evaluate.best=loss",
+        "evaluate.best=sequence_accuracy",
         "learner.optimizer.lr=3",
         "learner.schedule=constant",
     ]
