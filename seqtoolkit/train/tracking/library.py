@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -124,6 +125,7 @@ class Library:
         *,
         sweep: str | None = None,
         parent: str | None = None,
+        kind: str | None = None,
         curves: bool | Iterable[str] = False,
     ) -> list[StoredRun]:
         """The runs that are not deleted, the latest first.
@@ -132,9 +134,10 @@ class Library:
             experiment: Its name or id; every experiment where None.
             sweep: Only runs with this tag `seqtoolkit.sweep`: the parent and the trials.
             parent: Only runs that are part of the run with this id.
+            kind: Only runs with this tag `seqtoolkit.kind`: `sweep`.
             curves: Whether the histories of the metrics are read as well: of all but `system/...`, or of those named.
         """
-        wanted = {SWEEP_TAG: sweep, PARENT_TAG: parent}
+        wanted = {SWEEP_TAG: sweep, PARENT_TAG: parent, KIND_TAG: kind}
         text = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in wanted.items() if value is not None)
         ids = (
             [each.experiment_id for each in self.experiments()] if experiment is None else [self.experiment(experiment)]
@@ -155,7 +158,7 @@ class Library:
         """The whole history of each of these metrics that the run has."""
         found = {}
         for name in metrics:
-            with _told(), translated(self.uri):
+            with _told(), translated(self.uri), _uncollected():
                 points = self._client.get_metric_history(run_id, name)
             if points:
                 found[name] = _curve(points)
@@ -232,6 +235,18 @@ def _quoted(text: str) -> str:
     if "'" not in text:
         return f"'{text}'"
     raise LibraryError(f"{text!r} has both kinds of quotes, and MLflow cannot search for it")
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, whose rounds over the many rows of a history take as long as reading them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @contextmanager
