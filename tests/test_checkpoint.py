@@ -261,7 +261,7 @@ def test_a_file_cut_short_or_gone(tmp_path, name):
 def _sign(folder):
     """Make the manifest agree with the files, as a forger would."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["sha256"] = {name: checkpoint._digest(folder / name) for name in (WEIGHTS, STATE)}
+    manifest["sha256"] = {name: checkpoint.digest(folder / name) for name in (WEIGHTS, STATE)}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

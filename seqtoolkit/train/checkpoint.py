@@ -122,7 +122,7 @@ class Checkpoints:
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
     """The weights of a checkpoint, on the CPU. Raises CheckpointError where they are not what was saved."""
-    _verify(folder, WEIGHTS)
+    verify(folder, WEIGHTS)
     try:
         return load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -131,7 +131,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 
 def load_state(folder: Path) -> dict[str, Any]:
     """What else moves, on the CPU; no code in the file is run. Raises CheckpointError as `load_weights` does."""
-    _verify(folder, STATE)
+    verify(folder, STATE)
     try:
         return torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -147,32 +147,48 @@ def _write(folder: Path, step: int, weights: Mapping[str, Tensor], state: Mappin
     packed = io.BytesIO()  # on a full disk torch's own writer fails without the reason
     torch.save(dict(state), packed)
     (folder / STATE).write_bytes(packed.getbuffer())
-    sums = {name: _digest(folder / name) for name in (WEIGHTS, STATE)}
+    sums = {name: digest(folder / name) for name in (WEIGHTS, STATE)}
     (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "step": step, "sha256": sums}, indent=1) + "\n")
     for name in (WEIGHTS, STATE, MANIFEST):
         _sync(folder / name)
     _sync(folder)
 
 
-def _verify(folder: Path, name: str) -> None:
+def manifest(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: `format`, `step`, `sha256` by file. Raises CheckpointError where it is none."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        version = manifest["format"]
-        sums = (manifest["sha256"][name], _digest(folder / name)) if version == FORMAT else ()
+        found = json.loads((folder / MANIFEST).read_text())
+        version = found["format"]
+        whole = version != FORMAT or (type(found["step"]) is int and isinstance(found["sha256"], dict))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is no checkpoint: {Path(error.filename).name} is missing") from None
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{folder} is no checkpoint of seqtoolkit: its {MANIFEST} is not one") from None
+        whole = False
+    if not whole:
+        raise CheckpointError(f"{folder} is no checkpoint of seqtoolkit: its {MANIFEST} is not one")
     if version != FORMAT:
         raise CheckpointError(
             f"{folder} has checkpoint format {version}, this version of seqtoolkit reads format {FORMAT}"
         )
-    if len(set(sums)) > 1:
-        raise CheckpointError(
-            f"{folder / name} is damaged: its checksum is not the one that was saved; remove {folder.name} to go on from the checkpoint before"
-        )
+    return found
+
+
+def verify(folder: Path, name: str) -> None:
+    """Raises CheckpointError where a file of a checkpoint is not the one that was saved."""
+    sums = manifest(folder)["sha256"]
+    if name not in sums:
+        raise CheckpointError(f"{folder} is no checkpoint of seqtoolkit: its {MANIFEST} does not know {name}")
+    try:
+        whole = sums[name] == digest(folder / name)
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is no checkpoint: {name} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
+    if not whole:
+        remedy = f"; remove {folder.name} to go on from the checkpoint before" if _NAME.fullmatch(folder.name) else ""
+        raise CheckpointError(f"{folder / name} is damaged: its checksum is not the one that was saved{remedy}")
 
 
 def _check(value: Any, key: str) -> None:
@@ -190,7 +206,8 @@ def _check(value: Any, key: str) -> None:
         )
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The sha256 of a file. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
