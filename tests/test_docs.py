@@ -109,9 +109,9 @@ class Desk:
 
 
 def _smaller(script: str, overrides: str) -> str:
-    """The script with overrides behind each `seqtoolkit run` and `check`."""
+    """The script with overrides behind each `seqtoolkit run`, `check` and `sweep`."""
     return re.sub(
-        r"^(seqtoolkit (?:run|check)\b[^#\n]*)",
+        r"^(seqtoolkit (?:run|check|sweep)\b[^#\n]*)",
         lambda match: f"{match[1].rstrip()} {overrides} ",
         script,
         flags=re.MULTILINE,
