@@ -86,7 +86,7 @@ class Library:
     def __init__(self, uri: str | None = None) -> None:
         """Open the store at `uri`, or the one that MLflow's own settings name; makes none where there is none."""
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        with _told():
+        with told():
             self.uri = resolve(uri)
             file = database(self.uri)
             if file is not None and not file.exists():
@@ -101,7 +101,7 @@ class Library:
 
     def experiments(self) -> list[StoredExperiment]:
         """All that are not deleted, the latest first."""
-        with _told(), translated(self.uri):
+        with told(), translated(self.uri):
             found = list(_pages(self._client.search_experiments))
         rows = [StoredExperiment(each.experiment_id, each.name, each.last_update_time or 0) for each in found]
         return sorted(rows, key=lambda each: -each.updated)
@@ -142,13 +142,13 @@ class Library:
         ids = (
             [each.experiment_id for each in self.experiments()] if experiment is None else [self.experiment(experiment)]
         )
-        with _told(), translated(self.uri):
+        with told(), translated(self.uri):
             found = list(_pages(self._client.search_runs, ids, text, order_by=["attributes.start_time DESC"]))
         return [self._stored(each, curves=curves) for each in found]
 
     def run(self, run_id: str, *, curves: bool | Iterable[str] = False) -> StoredRun:
         """The run with this id."""
-        with _told(), translated(self.uri, opening=True):
+        with told(), translated(self.uri, opening=True):
             found = self._client.get_run(run_id)
         if found.info.lifecycle_stage != "active":
             raise LibraryError(f"the run {run_id} has been deleted from {public(self.uri)}: mlflow runs restore")
@@ -158,7 +158,7 @@ class Library:
         """The whole history of each of these metrics that the run has."""
         found = {}
         for name in metrics:
-            with _told(), translated(self.uri), _uncollected():
+            with told(), translated(self.uri), _uncollected():
                 points = self._client.get_metric_history(run_id, name)
             if points:
                 found[name] = _curve(points)
@@ -166,23 +166,23 @@ class Library:
 
     def artifacts(self, run_id: str, folder: str = "") -> list[str]:
         """The paths of the files and folders in `folder` of a run's artifacts."""
-        with _told(), translated(self.uri):
+        with told(), translated(self.uri):
             return [each.path for each in self._client.list_artifacts(run_id, folder or None)]
 
     def download(self, run_id: str, artifact_path: str, to: Path) -> Path:
         """Copy an artifact, file or folder, into the folder `to`, which is made; returns where it is now."""
         to.mkdir(parents=True, exist_ok=True)
-        with _told(), translated(self.uri):
+        with told(), translated(self.uri):
             return Path(self._client.download_artifacts(run_id, artifact_path, str(to)))
 
     def set_tag(self, run_id: str, key: str, value: str) -> None:
         """Give a run a tag."""
-        with _told():
+        with told():
             self._store.tag(run_id, {key: value})
 
     def log_artifact(self, run_id: str, path: Path, folder: str = "") -> None:
         """Copy a file or directory to a run's artifacts, under `folder` there; the run's status stays."""
-        with _told():
+        with told():
             self._store.artifact(run_id, path, folder)
 
     def _stored(self, run: Any, *, curves: bool | Iterable[str]) -> StoredRun:
@@ -250,7 +250,7 @@ def _uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """What the store refuses, or cannot be asked, is told in one line."""
     try:
         yield
