@@ -102,7 +102,7 @@ class Library:
     def experiments(self) -> list[StoredExperiment]:
         """All that are not deleted, the latest first."""
         with told(), translated(self.uri):
-            found = list(_pages(self._client.search_experiments))
+            found = list(pages(self._client.search_experiments))
         rows = [StoredExperiment(each.experiment_id, each.name, each.last_update_time or 0) for each in found]
         return sorted(rows, key=lambda each: -each.updated)
 
@@ -138,12 +138,12 @@ class Library:
             curves: Whether the histories of the metrics are read as well: of all but `system/...`, or of those named.
         """
         wanted = {SWEEP_TAG: sweep, PARENT_TAG: parent, KIND_TAG: kind}
-        text = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in wanted.items() if value is not None)
+        text = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in wanted.items() if value is not None)
         ids = (
             [each.experiment_id for each in self.experiments()] if experiment is None else [self.experiment(experiment)]
         )
         with told(), translated(self.uri):
-            found = list(_pages(self._client.search_runs, ids, text, order_by=["attributes.start_time DESC"]))
+            found = list(pages(self._client.search_runs, ids, text, order_by=["attributes.start_time DESC"]))
         return [self._stored(each, curves=curves) for each in found]
 
     def run(self, run_id: str, *, curves: bool | Iterable[str] = False) -> StoredRun:
@@ -217,7 +217,7 @@ def _unclamped(values: Any) -> Any:
     return np.where(np.abs(values) >= sys.float_info.max, np.copysign(np.inf, values), values)
 
 
-def _pages(search: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+def pages(search: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
     """Whatever a search of MLflow's client finds, page by page."""
     token = None
     while True:
@@ -228,7 +228,7 @@ def _pages(search: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
             return
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A value in a filter of MLflow's, which knows no escapes. Raises LibraryError."""
     if '"' not in text:
         return f'"{text}"'
