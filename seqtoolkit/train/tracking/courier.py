@@ -86,7 +86,7 @@ class Courier:
 
     def _connected(self) -> Store:
         if self._store is None:
-            self._store = self._connect(_with_password(self.state.store or resolve()))
+            self._store = self._connect(with_password(self.state.store or resolve()))
         return self._store
 
     def _open(self, item: dict[str, Any]) -> None:
@@ -175,7 +175,7 @@ def _points(group: list[Line]) -> list[Point]:
     ]
 
 
-def _with_password(uri: str) -> str:
+def with_password(uri: str) -> str:
     """The address in MLFLOW_TRACKING_URI where it is the same but for a name and password: those are never stored."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     return given if public(given) == uri else uri
