@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqtoolkit_rmc.kernels.build import BuildError
+from seqtoolkit_rmc.kernels.fused import flat
 from seqtoolkit_rmc.kernels.hoist import drive_of, scale
 from seqtoolkit_rmc.kernels.native_library import NAMES, VECTORS, Call, library
 from seqtoolkit_rmc.kernels.watcher import watched
@@ -35,7 +36,7 @@ def missing(parameters: Parameters, settings: Settings, inputs: Tensor) -> str |
         return f"wants one block of attention, got num_blocks {len(parameters.blocks)}"
     if torch.is_autocast_enabled("cpu"):
         return "cannot be used under autocast"
-    return _unfit([inputs, *_tensors(parameters)]) or watched() or _unbuilt()
+    return _unfit([inputs, *flat(parameters)]) or watched() or _unbuilt()
 
 
 def unroll(
@@ -147,12 +148,6 @@ def _plain(tensor: Tensor | None) -> Any:
 
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
-
-
-def _tensors(parameters: Parameters) -> Iterator[Tensor]:
-    affines = [parameters.projection, *parameters.mlp, *(parameters.gates or ())]
-    for affine in (*affines, *(affine for block in parameters.blocks for affine in block)):
-        yield from affine
 
 
 def _unfit(tensors: Sequence[Tensor]) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqtoolkit_rmc.kernels.hoist import hoist
+from seqtoolkit_rmc.kernels.hoist import hoist, operands
 from seqtoolkit_rmc.kernels.watcher import watched
 from seqtoolkit_rmc.reference import Block, Parameters, Settings
 
@@ -67,7 +67,7 @@ def unroll(
 
     hoisted, kind = hoist(parameters, settings, inputs), inputs.device.type
     memory = memory.to(parameters.projection.weight.dtype)
-    operands = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else memory.dtype
+    dtype = operands(memory)
     with torch.autocast(kind, enabled=False):
         matrix, vectors = _pack(parameters, hoisted.blocks[0])
         tensors = (matrix, vectors, hoisted.arriving, hoisted.drive, memory)
@@ -81,11 +81,11 @@ def unroll(
             gates=0 if parameters.gates is None else len(parameters.gates[1].weight),
             restarts=first is not None,
             kept=torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in tensors),
-            exact=operands != torch.bfloat16,
+            exact=dtype != torch.bfloat16,
             precision=PRECISIONS[torch.get_float32_matmul_precision()],
             processors=torch.cuda.get_device_properties(inputs.device).multi_processor_count if inputs.is_cuda else 0,
         )
-        return _Loop.apply(problem, operands, fresh.detach(), first, *tensors)
+        return _Loop.apply(problem, dtype, fresh.detach(), first, *tensors)
 
 
 def _pack(parameters: Parameters, block: Block) -> tuple[Tensor, Tensor]:
