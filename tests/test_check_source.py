@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from seqtoolkit.flow.source import joined
 from seqtoolkit.sdk import Ragged, Source, counter_bits, counter_tensor, record
 from seqtoolkit.testing import SOURCE_LAWS, LawBroken, check_source
 
@@ -236,6 +237,75 @@ class DrawnWithALook(Drawn):
         return block | {"point": block["point"].clamp(max=block["point"].max().item())}
 
 
+class Asked(Sound):
+    """Takes one digit, whose point is anywhere."""
+
+    asks = "a digit: `7`"
+
+    def ask(self, question):
+        if question not in "0123456789" or len(question) != 1:
+            raise ValueError(f"wanted a digit, got {question[:10]!r}")
+        return self.made(int(question))
+
+    def made(self, digit):
+        one = np.ones(1, np.int64)
+        point = torch.zeros(1, 2, dtype=torch.float64)
+        return {"digits": Ragged(digit * one, one), "weights": Ragged(np.ones(1, np.float32), one), "point": point}
+
+
+class AsksWithoutExample(Asked):
+    asks = "a digit: 7"
+
+
+class AskedNothing(Sound):
+    asks = "a digit: `7`"
+
+
+class TripsOverNonsense(Asked):
+    def ask(self, question):
+        return self.made(int(question[0]))
+
+
+class AskedForNothingKnown(Asked):
+    """Nothing is wanted of what it is asked: no law is broken."""
+
+    def made(self, digit):
+        return super().made(-100)
+
+
+class AskedForTwo(Asked):
+    def made(self, digit):
+        return {name: joined_twice(field) for name, field in super().made(digit).items()}
+
+
+class AskedOutOfBound(Asked):
+    def made(self, digit):
+        return super().made(digit + 10)
+
+
+class AskedIncompletely(Asked):
+    def made(self, digit):
+        block = super().made(digit)
+        del block["point"]
+        return block
+
+
+class LearnsByQuestions(Asked):
+    def ask(self, question):
+        self.level += 1
+        return super().ask(question)
+
+
+class AskedAtRandom(Asked):
+    def made(self, digit):
+        return super().made(digit) | {"point": torch.rand(1, 2, dtype=torch.float64)}
+
+
+def joined_twice(field):
+    """A field with each example twice."""
+    return joined([{"": field}, {"": field}])[""]
+
+
 BROKEN = {
     MissingField: "fields",
     WrongDtype: "fields",
@@ -264,6 +334,14 @@ BROKEN = {
     DrawnElsewhere: "placed",
     DrawnAsArray: "placed",
     DrawnWithALook: "placed",
+    AsksWithoutExample: "asked",
+    AskedNothing: "asked",
+    TripsOverNonsense: "asked",
+    AskedForTwo: "asked",
+    AskedOutOfBound: "asked",
+    AskedIncompletely: "asked",
+    LearnsByQuestions: "asked",
+    AskedAtRandom: "asked",
 }
 """Each broken source, with all the laws that it breaks."""
 
@@ -277,10 +355,10 @@ def verdict(source, law):
     return ""
 
 
-@pytest.mark.parametrize("source", [Sound, Drawn])
+@pytest.mark.parametrize("source", [Sound, Drawn, Asked, AskedForNothingKnown])
 @pytest.mark.parametrize("law", SOURCE_LAWS)
 def test_sound_source_passes(law, source):
-    """A sound source passes every law, one that draws on a device too."""
+    """A sound source passes every law, one that draws on a device and those that take questions too."""
     check_source(source, law)
 
 
@@ -297,6 +375,25 @@ def test_broken_sources_are_caught(source):
 def test_every_law_can_be_broken():
     """There is no law that nothing breaks."""
     assert set(" ".join(BROKEN.values()).split()) == set(SOURCE_LAWS)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (AsksWithoutExample, "asks: wanted an example between backticks, got 'a digit: 7'"),
+        (AskedNothing, "It raised ValueError: the task AskedNothing takes no questions, such as '7'"),
+        (TripsOverNonsense, "It raised IndexError"),
+        (AskedForTwo, "a question's digits: wanted 1 examples, got 2"),
+        (AskedOutOfBound, "a question's digits: wanted ids below 10, got 17 to 17"),
+        (AskedIncompletely, "a question has the fields digits, weights, wanted digits, point, weights"),
+        (LearnsByQuestions, "the draw after a question: "),
+        (AskedAtRandom, "the question, asked again: "),
+    ],
+)
+def test_message_says_what_a_question_lacks(source, message):
+    """The line says what is wrong with a question, or with what is made of it."""
+    with pytest.raises(LawBroken, match=message):
+        check_source(source, "asked")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import nn
 from seqtoolkit.flow.batch import Pad
 from seqtoolkit.flow.loss import CrossEntropy
 from seqtoolkit.flow.metric import Accuracy
+from seqtoolkit.flow.source import joined
 from seqtoolkit.host.plugin import Plugin
 from seqtoolkit.host.registry import discover
 from seqtoolkit.host.resource import shipped
@@ -117,6 +118,38 @@ class ShowsNumbers(Sound):
 class ShowsInputs(Sound):
     def show(self, inputs, targets, predictions):
         return Sample("", str(targets), str(inputs))
+
+
+class Asked(Sound):
+    """Takes symbols from 1 to 5."""
+
+    asks = "symbols from 1 to 5: `12345`"
+
+    def ask(self, question):
+        if not question or set(question) - set("12345"):
+            raise ValueError(f"wanted symbols from 1 to 5, got {question[:10]!r}")
+        length = np.array([len(question)])
+        said = Ragged(np.array(list(map(int, question))), length)
+        return {"question": said, "answer": said, "counted": Ragged(np.ones(len(question), bool), length)}
+
+
+class AskedUnknown(Asked):
+    """Does not know the answer, which may have six symbols."""
+
+    def ask(self, question):
+        block, length = super().ask(question), np.array([6])
+        return block | {"answer": Ragged(np.full(6, IGNORED), length), "counted": Ragged(np.zeros(6, bool), length)}
+
+
+class AskedForMany(Asked):
+    def ask(self, question):
+        return joined([super().ask(question)] * 2)
+
+
+class AskedShowsInputs(Asked):
+    def show(self, inputs, targets, predictions):
+        drawn = len(targets) > 5
+        return super().show(inputs, targets, predictions if drawn else inputs[-len(targets) :])
 
 
 class Reverse(Transform):
@@ -298,6 +331,10 @@ SOURCES = (
     NoTestSplit,
     ShowsNumbers,
     ShowsInputs,
+    Asked,
+    AskedUnknown,
+    AskedForMany,
+    AskedShowsInputs,
 )
 PARTS = {
     "source": (Sound, Numbers, *SOURCES),
@@ -318,9 +355,11 @@ BROKEN = {
     "source=NoTestSplit": "batches splits shown trains",
     "source=ShowsNumbers": "shown",
     "source=ShowsInputs": "shown",
+    "source=AskedForMany": "asked",
+    "source=AskedShowsInputs": "asked",
     "transform=[Reverse]": "stages rows",
     "transform=[Shuffles]": "stages seeded resumes rows",
-    "transform=[Drops]": " ".join(TASK_LAWS[1:]),
+    "transform=[Drops]": " ".join(law for law in TASK_LAWS[1:] if law != "asked"),
     "batch=NoRestarts": "rows",
     "batch=MasksEverything": "batches",
     "batch=Counting": "stages resumes rows",
@@ -366,6 +405,18 @@ def verdict(broken, law):
 def test_sound_tasks_pass(task, law):
     """A sound task keeps every law, whether its targets are ids or numbers."""
     check_task(task, law)
+
+
+@pytest.mark.parametrize("source", ["Asked", "AskedUnknown"])
+def test_sound_questions_pass(source):
+    """A task that takes questions keeps the law of them, whether it knows the answers or not."""
+    check_task(BASE, "asked", overrides=[f"source={source}"])
+
+
+def test_company_may_not_matter_to_a_question():
+    """A batch that does not mark where a question begins lets the padding that company brings change the answer."""
+    with pytest.raises(LawBroken, match=r"^asked: .*predictions for a question in company: off by"):
+        check_task(BASE, "asked", overrides=["source=Asked", "batch=NoRestarts"])
 
 
 @pytest.mark.parametrize("law", TASK_LAWS)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from seqtoolkit.flow.batch import IGNORED
 from seqtoolkit.flow.source import Block, Ragged
-from seqtoolkit.flow.spec import Spec
+from seqtoolkit.flow.spec import Record, Spec
 from seqtoolkit.testing.law import demand
 
 DTYPES = {
@@ -66,6 +67,28 @@ def check_field(name: str, spec: Spec, field: Any, count: int, sizes: dict[Any, 
     if isinstance(spec.bound, int) and values.size:
         low, high = int(values.min()), int(values.max())
         demand(low >= 0 and high < spec.bound, f"{name}: wanted ids below {spec.bound}, got {low} to {high}")
+
+
+def example_of(asks: str) -> str:
+    """The example in what a source says of its questions."""
+    _, tick, rest = asks.partition("`")
+    example, end, _ = rest.rpartition("`")
+    demand(tick and end and example, f"asks: wanted an example between backticks, got {asks!r}")
+    return example
+
+
+def check_asked(writes: Record, block: Block) -> None:
+    """Hold what `ask` returns against what a source writes; where nothing is wanted, targets are IGNORED."""
+    wanted, got = ", ".join(sorted(writes)), ", ".join(sorted(block))
+    demand(got == wanted, f"a question has the fields {got}, wanted {wanted}")
+    sizes: dict[Any, Any] = {}
+    for name, spec in writes.items():
+        field = block[name]
+        values = field.values if isinstance(field, Ragged) else _array(field)
+        if values.dtype.kind == "i":
+            values = np.where(values == IGNORED, 0, values)
+        field = Ragged(values, field.lengths) if isinstance(field, Ragged) else values
+        check_field(f"a question's {name}", spec, field, 1, sizes)
 
 
 def _rows(field: Any) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from seqtoolkit.flow.source import SPLITS, Ragged, Source
-from seqtoolkit.testing.block import Examples, check_field, equal, examples, same_examples
+from seqtoolkit.testing.block import Examples, check_asked, check_field, equal, example_of, examples, same_examples
 from seqtoolkit.testing.law import demand, judge
 
 METRICS = [{"loss": 1.0 / (step + 1), "accuracy": 1.0, "sequence_accuracy": 1.0} for step in range(40)]
@@ -187,8 +188,25 @@ def memory(stream: Stream) -> None:
     demand(kept == copy, "a memory changed after it was given")
 
 
+def asked(stream: Stream) -> None:
+    """What `asks` has as an example is one example, the same each time; a text that is no question is a ValueError."""
+    source = stream.make()
+    wanted = examples(source.draw(stream.indexes))
+    for nonsense in ("", "\0", "?" * 1000):
+        with suppress(ValueError):
+            source.ask(nonsense)
+    if not source.asks:
+        return
+    block = source.ask(example_of(source.asks))
+    check_asked(source.writes, block)
+    kept = examples(block)
+    same_examples("the draw after a question", examples(source.draw(stream.indexes)), wanted)
+    same_examples("the question, asked again", examples(source.ask(example_of(source.asks))), kept)
+    same_examples("the question, asked of another", examples(stream.make().ask(example_of(source.asks))), kept)
+
+
 _LAWS: dict[str, Callable[[Stream], None]] = {
-    law.__name__: law for law in (fields, pure, order, apart, placed, untouched, start, resume, shards, memory)
+    law.__name__: law for law in (fields, pure, order, apart, placed, untouched, start, resume, shards, memory, asked)
 }
 SOURCE_LAWS: tuple[str, ...] = tuple(_LAWS)
 """The names of the laws, in the order in which `check_source` tries them."""

@@ -10,7 +10,7 @@ import torch
 
 from seqtoolkit.host.config import load
 from seqtoolkit.host.registry import discover
-from seqtoolkit.testing import answer, stream
+from seqtoolkit.testing import answer, question, stream
 from seqtoolkit.testing.law import judge
 from seqtoolkit.testing.sketch import Sketch
 
@@ -28,6 +28,7 @@ _LAWS: dict[str, Callable[[Sketch], None]] = {
         answer.sums,
         answer.rows,
         answer.shown,
+        question.asked,
         answer.learns,
         answer.trains,
     )
