@@ -105,10 +105,11 @@ class Experiment:
             steps=self.run.steps,
             notify=watched.notify,
         )
-        environment = environment_tags()
+        environment = self._environment()
         run.run_id = self._start(place, {**environment, **(tags or {})})
         run.begun = 0 if last is None else int(last.name.removeprefix("step_"))
-        place.note(run_id=run.run_id, status="RUNNING", environment=environment, tags=tags)
+        known = {"run_id": run.run_id or place.tracked, "tags": tags or place.notes.get("tags")}
+        place.note(**known, status="RUNNING", environment=environment, error=None, stopped=None)
         fit = Fit(self.learner, self.run, self.evaluate, self.evaluation, checkpoints, run, run.halt)
         status: TrackerStatus = "FAILED"
         try:
@@ -150,6 +151,17 @@ class Experiment:
                 ready()
             except ValueError as error:
                 raise ValueError(f"attention: {error}") from None
+
+    def _environment(self) -> dict[str, str]:
+        """What may make the same pipeline give other numbers: versions, code, and what computes."""
+        owners = (self.registry.owner(block.kind, block.use) for block in self.plan.blocks())
+        device = self.learner.device
+        on_gpu = device.type == "cuda"
+        chip = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+        return environment_tags(packages={owner.distribution for owner in owners}) | {
+            "device": f"{device} ({chip})",
+            "threads": str(torch.get_num_threads()),
+        }
 
     def _start(self, place: RunFolder, tags: Mapping[str, str]) -> str | None:
         tags = {**tags, "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from omegaconf import OmegaConf
-from torch import Tensor, nn
 
-from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CONFIG, NOTES, CHECKPOINTS, METRICS = "config.yaml", "run.json", "checkpoints", "metrics.jsonl"
 
@@ -64,9 +64,10 @@ class RunFolder:
     def notes(self) -> dict[str, Any]:
         """What is known of the run."""
         try:
-            return json.loads((self.path / NOTES).read_text())
+            found = json.loads((self.path / NOTES).read_text())
         except (OSError, ValueError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     @property
     def tracked(self) -> str | None:
@@ -79,11 +80,20 @@ class RunFolder:
         return self.tracked or self.path.name
 
     def note(self, **facts: Any) -> None:
-        """Remember facts of the run; None is no fact."""
-        known = {**self.notes, **{name: value for name, value in facts.items() if value is not None}}
+        """Remember facts of the run; None is no fact, and forgets what was known."""
+        known = {name: value for name, value in {**self.notes, **facts}.items() if value is not None}
         draft = self.path / f".{NOTES}"
         draft.write_text(json.dumps(known, indent=1) + "\n")
         draft.replace(self.path / NOTES)
+
+    def resuming(self, changes: Sequence[str]) -> None:
+        """Remember that the run goes on from its last checkpoint, and with which changes to its config."""
+        from seqtoolkit.train.checkpoint import Checkpoints
+
+        last, notes = Checkpoints(self.checkpoints).find("last"), self.notes
+        step = 0 if last is None else int(last.name.removeprefix("step_"))
+        now = {"step": step, "status": notes.get("status"), "changed": list(changes)}
+        self.note(resumed=[*notes.get("resumed", []), now])
 
     def rows(self) -> list[dict[str, float]]:
         """The metrics that were recorded, in order, a dict for each time: `step`, and values by name."""
@@ -93,6 +103,8 @@ class RunFolder:
 
     def checkpoint(self, name: str) -> Path:
         """The folder of the `last`, `best` or n-th checkpoint. Raises RunError where there is none."""
+        from seqtoolkit.train.checkpoint import Checkpoints
+
         found = Checkpoints(self.checkpoints).find(name)
         if found is None:
             there = ", ".join(map(str, Checkpoints(self.checkpoints).steps())) or "none"
@@ -101,6 +113,8 @@ class RunFolder:
 
     def restore(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         """Give a model the weights of a checkpoint; raises CheckpointError, one line, where they are another model's."""
+        from seqtoolkit.train.checkpoint import CheckpointError
+
         try:
             model.load_state_dict(dict(weights), strict=True)
         except RuntimeError as error:

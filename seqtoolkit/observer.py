@@ -16,6 +16,7 @@ from seqtoolkit.folder import METRICS, RunFolder
 from seqtoolkit.host.hooks import hookimpl
 from seqtoolkit.train.run import Run
 from seqtoolkit.train.tracking import curves
+from seqtoolkit.train.tracking.lock import Lock, hold
 from seqtoolkit.train.tracking.progress import Progress
 
 LOGGER = "seqtoolkit"
@@ -70,10 +71,14 @@ class Screen(logging.Handler):
 
 
 class Diary:
-    """Keeps the metrics in the run's folder, a line each time, whatever becomes of the tracking store."""
+    """Keeps the metrics in the run's folder, a line each time, whatever becomes of the tracking store.
+
+    Their file is locked while the run is at work, which tells others that its process lives.
+    """
 
     def __init__(self) -> None:
         self._file: TextIO | None = None
+        self._lock: Lock | None = None
 
     @hookimpl(tryfirst=True)
     def run_started(self, run: Run) -> None:
@@ -81,6 +86,7 @@ class Diary:
         path = run.folder / METRICS
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= run.begun]
+        self._lock = hold(path, wait=1.0)
         self._file = path.open("w", buffering=1)
         self._file.writelines(f"{line}\n" for line in kept)
 
@@ -99,6 +105,8 @@ class Diary:
         """Nothing more is coming."""
         if self._file is not None:
             self._file.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def _keep(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         assert self._file is not None

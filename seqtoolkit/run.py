@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +37,12 @@ class Pipeline:
     def from_config(cls, mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> Self:
         """A pipeline from nested mappings with the keys of a pipeline file."""
         return cls(load(mapping, overrides))
+
+    @classmethod
+    def of(cls, place: RunFolder, overrides: Sequence[str] = ()) -> Self:
+        """The pipeline that a run was started with, under its own name. Raises ConfigError as `plan` does."""
+        config = load(place.config, overrides)
+        return cls(replace(config, name=place.notes.get("name", config.name)))
 
     @cached_property
     def plan(self) -> Plan:
@@ -85,7 +92,7 @@ class Pipeline:
     ) -> Result:
         """Go on with a run, named by its id, its folder's name (or the beginning of either) or its path."""
         place = RunFolder.find(run, Path(folder))
-        pipeline = cls.load(place.config, overrides)
-        if overrides:
-            place.note(changed=[*place.notes.get("changed", []), list(overrides)])
-        return Experiment(pipeline.plan, pipeline.registry)(place, progress, also=observers)
+        pipeline = cls.of(place, overrides)
+        experiment = Experiment(pipeline.plan, pipeline.registry)
+        place.resuming(overrides)
+        return experiment(place, progress, also=observers)

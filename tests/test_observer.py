@@ -229,4 +229,6 @@ def test_changes_at_a_resumption_are_kept(tiny, tmp_path):
     witness = _Witness(("logged", 3), "enough", "KILLED")
     result = _train(tiny, tmp_path, witness)
     Pipeline.resume(result.folder, ["run.steps=8"])
-    assert json.loads((result.folder / "run.json").read_text())["changed"] == [["run.steps=8"]]
+    assert json.loads((result.folder / "run.json").read_text())["resumed"] == [
+        {"step": 3, "status": "KILLED", "changed": ["run.steps=8"]}
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
@@ -43,8 +43,12 @@ class Plan:
     sections: Mapping[str, Any]
     """The settings that are no parts, as instances of the classes handed to `freeze`."""
     resolved: dict[str, Any]
-    """The whole pipeline as plain data with every default: a pipeline that gives this very plan."""
+    """The whole pipeline as plain data with every default, but for what goes on around a run: it gives the same run."""
     name: str = field(compare=False)
+
+    def blocks(self) -> Iterator[Block]:
+        """Every part, those inside of parts too."""
+        return _blocks(vars(self))
 
 
 def written(value: Any) -> Any:
@@ -56,6 +60,15 @@ def written(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [written(each) for each in value]
     return str(value) if isinstance(value, PurePath) else value
+
+
+def _blocks(value: Any) -> Iterator[Block]:
+    if isinstance(value, Block):
+        yield value
+        yield from _blocks(value.params)
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _blocks(each)
 
 
 def _bind(value: Any) -> Any:

@@ -7,19 +7,21 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 _PACKAGES = ("seqtoolkit", "torch", "torchdata", "numpy")
 
 
-def environment_tags(folder: Path | None = None) -> dict[str, str]:
+def environment_tags(folder: Path | None = None, packages: Iterable[str] = ()) -> dict[str, str]:
     """Versions, platform, and the git commit of `folder` (the working directory) where it is a checkout.
 
+    `packages` are the distributions whose versions count besides those that every run is made with.
     The names that MLflow's pages know are MLflow's. `git.dirty` says whether tracked files differ from the commit.
     """
     tags = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
+    for package in dict.fromkeys([*_PACKAGES, *sorted(packages)]):
         try:
             tags[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

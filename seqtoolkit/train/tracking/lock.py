@@ -51,6 +51,25 @@ def hold(path: Path, wait: float = 0.0) -> Lock | None:
         time.sleep(0.05)
 
 
+def held(path: Path) -> bool:
+    """Whether a process, this one or another, holds the lock on the file at `path` now; changes nothing."""
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _locked(descriptor: int) -> bool:
     import fcntl
 
