@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from seqtoolkit.cli import bench, pipelines, plot, plugins, run
+from seqtoolkit.cli.completion import answering
+from seqtoolkit.cli.voice import LOGGER, VOICE, Commands, Quiet, Verbose
 
 app = typer.Typer(
+    cls=Commands,
     help="Sequence-modelling experiments with pluggable memory cores and tasks.",
     no_args_is_help=True,
     add_completion=True,
@@ -30,6 +33,8 @@ def _options(
     show_version: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    quiet: Quiet = 0,
+    verbose: Verbose = 0,
 ) -> None:
     pass
 
@@ -45,15 +50,21 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Run the command line. A user's mistake is one line a problem and exit code 2, the machine's exit code 1."""
-    try:
-        app()
-    except ValueError as error:
-        for line in str(error).splitlines():
-            sys.stderr.write(f"seqtoolkit: {line}\n")
-        sys.exit(2)
-    except OSError as error:
-        sys.stderr.write(f"seqtoolkit: {error}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("seqtoolkit: interrupted\n")
-        sys.exit(130)
+    with VOICE.speaking(), answering():
+        try:
+            app(prog_name="seqtoolkit")
+        except ValueError as error:
+            _explain(error, *str(error).splitlines())
+            sys.exit(2)
+        except OSError as error:
+            _explain(error, str(error))
+            sys.exit(1)
+        except KeyboardInterrupt:
+            _explain(None, "interrupted")
+            sys.exit(130)
+
+
+def _explain(error: Exception | None, *lines: str) -> None:
+    LOGGER.debug("raised here", exc_info=error)
+    for line in lines:
+        sys.stderr.write(f"seqtoolkit: {line}\n")

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seqtoolkit.cli.completion import cores
+
 if TYPE_CHECKING:
     from seqtoolkit.bench.core import Row, Setting
 
@@ -27,7 +29,9 @@ def _bench() -> None:
 
 @app.command()
 def core(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="rmc, or '{use: rmc, mem_slots: 8}'.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="rmc, or '{use: rmc, mem_slots: 8}'.", autocompletion=cores)
+    ],
     steps: Annotated[int, typer.Option(help="Steps of a sequence, T.")] = 32,
     batch_size: Annotated[int, typer.Option(help="Sequences, B.")] = 16,
     input_size: Annotated[int, typer.Option(help="Features of an input, D.")] = 64,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seqtoolkit.cli import completion
 from seqtoolkit.host.problem import ConfigError
 from seqtoolkit.host.resource import find_pipeline, shipped
 
@@ -17,9 +19,19 @@ app = typer.Typer(help="The experiments that plugins ship.")
 
 
 @app.callback(invoke_without_command=True)
-def pipelines(context: typer.Context) -> None:
+def pipelines(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")] = False,  # noqa: FBT002  typer makes a flag of it
+) -> None:
     """List the pipelines that `seqtoolkit run` knows by name."""
     if context.invoked_subcommand:
+        return
+    if as_json:
+        rows = [
+            {"name": name, "distribution": distribution, "description": _description(path), "path": str(path)}
+            for name, (path, distribution) in shipped("pipelines").items()
+        ]
+        typer.echo(json.dumps(rows, indent=2))
         return
     table = Table("pipeline", "from", "what it is", box=None, pad_edge=False, header_style="bold")
     for name, (path, distribution) in shipped("pipelines").items():
@@ -30,7 +42,10 @@ def pipelines(context: typer.Context) -> None:
 
 @app.command()
 def copy(
-    name: Annotated[str, typer.Argument(help="The name of a pipeline, as the list shows it.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="The name of a pipeline, as the list shows it.", autocompletion=completion.pipelines),
+    ],
     destination: Annotated[Path, typer.Argument(help="The file to write, or the folder to write it to.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,  # noqa: FBT002  typer makes a flag of it
 ) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from seqtoolkit.cli.run import Folder
+from seqtoolkit.cli.completion import runs
+from seqtoolkit.cli.run import AsJson, Folder
 
 app = typer.Typer(help="Pictures of what a run has learned.", no_args_is_help=True)
 
@@ -20,7 +22,7 @@ def _plot() -> None:
 
 @app.command()
 def attention(
-    run: Annotated[str, typer.Argument(help="A run: its id, name or folder.")],
+    run: Annotated[str, typer.Argument(help="A run: its id, name or folder.", autocompletion=runs)],
     checkpoint: Annotated[str, typer.Option(help="best, last, or a step.")] = "best",
     to: Annotated[
         Path | None, typer.Option(help="The picture, .png, .svg or .pdf; in the run's folder if not given.")
@@ -30,6 +32,7 @@ def attention(
     block: Annotated[int, typer.Option(help="The round of attention in a step, from 0.")] = 0,
     steps: Annotated[str | None, typer.Option(metavar="FROM:TO", help="Which steps, from 0, without TO.")] = None,
     data: Annotated[Path | None, typer.Option(help="A file for the numbers, .npz.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
     """Draw who attends to whom in a run's core, step by step: a row for each case of the task."""
     chosen = (int(head) if head.isdecimal() else head, block, _steps(steps))
@@ -38,6 +41,11 @@ def attention(
 
     plotted = plot_attention(run, checkpoint, folder, to=to, data=data, choice=Choice(*chosen))
     start, stop = plotted.steps
+    if as_json:
+        places = {"picture": str(plotted.path), "numbers": None if data is None else str(data)}
+        shown = {"steps": [start, stop], "of": plotted.longest, "unstored": plotted.unstored}
+        typer.echo(json.dumps(places | shown, indent=2))
+        return
     if (start, stop) != (0, plotted.longest):
         typer.echo(f"steps   {start}:{stop} of {plotted.longest}; --steps FROM:TO shows others")
     typer.echo(f"picture {plotted.path}")

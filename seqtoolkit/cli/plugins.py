@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seqtoolkit.cli.completion import parts
 from seqtoolkit.cli.new import new
 from seqtoolkit.host.hooks import FOLDERS
 from seqtoolkit.host.problem import suggest
 from seqtoolkit.host.registry import PartError, Plugin, Registry, discover
 from seqtoolkit.host.resource import shipped
-from seqtoolkit.host.schema import Field, plain
+from seqtoolkit.host.schema import Field, Schema, plain
 
 app = typer.Typer(help="What is installed, what a part takes, and a new plugin to begin from.")
 app.command()(new)
@@ -50,11 +51,17 @@ def plugins(
 
 
 @app.command()
-def show(part: Annotated[str, typer.Argument(help="A part's name, or kind:name, as core:rmc.")]) -> None:
+def show(
+    part: Annotated[str, typer.Argument(help="A part's name, or kind:name, as core:rmc.", autocompletion=parts)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")] = False,  # noqa: FBT002  typer makes a flag of it
+) -> None:
     """Show a part: what it is, its paper, its parameters, where it is from."""
     registry = discover()
     kind, name = _find(registry, part)
     fields, plugin = registry.schema(kind, name), registry.owner(kind, name)
+    if as_json:
+        typer.echo(json.dumps(_part(kind, name, fields, plugin), indent=2))
+        return
     console = Console(highlight=False)
     console.print(Text(f"{kind} {name}", style="bold"), Text(f"from {plugin.origin}, {plugin.parts[kind][name]}"))
     console.print(Text("\n" + re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", fields.doc) + "\n"))
@@ -62,6 +69,22 @@ def show(part: Annotated[str, typer.Argument(help="A part's name, or kind:name, 
     for field in fields.fields.values():
         table.add_row(*map(Text, (field.name, field.type, _default(field), field.doc)))
     console.print(table if fields.fields else "It takes no parameters.")
+
+
+def _part(kind: str, name: str, schema: Schema, plugin: Plugin) -> dict[str, Any]:
+    parameters = [
+        {
+            "name": field.name,
+            "type": field.type,
+            "required": field.required,
+            "default": None if field.required else _written(field.default),
+            "choices": list(field.choices),
+            "meaning": field.doc,
+        }
+        for field in schema.fields.values()
+    ]
+    origin = {"distribution": plugin.distribution, "version": plugin.version, "place": plugin.parts[kind][name]}
+    return {"kind": kind, "name": name, **origin, "doc": schema.doc, "parameters": parameters}
 
 
 def _find(registry: Registry, part: str) -> tuple[str, str]:
@@ -82,10 +105,14 @@ def _find(registry: Registry, part: str) -> tuple[str, str]:
 def _default(field: Field) -> str:
     if field.default is MISSING:
         return "required"
-    value = plain(field.default)
-    if value is MISSING:
-        return str(getattr(field.default, "__name__", field.default))
+    value = _written(field.default)
     return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def _written(default: Any) -> Any:
+    """A default as a pipeline writes it; one that it cannot write, by its name."""
+    value = plain(default)
+    return str(getattr(default, "__name__", default)) if value is MISSING else value
 
 
 def _files(registry: Registry) -> dict[str, dict[str, list[str]]]:

@@ -19,15 +19,23 @@ class Progress:
     """Shows the progress of `total_steps` updates on `stream`.
 
     `interactive` says whether that is a terminal on which lines can be redrawn; found out where it is None. A stream that
-    breaks is given up without a word, for training is worth more than its picture.
+    breaks is given up without a word, for training is worth more than its picture. One that is `quiet` shows nothing.
     """
 
-    def __init__(self, total_steps: int, interactive: bool | None = None, stream: TextIO | None = None) -> None:  # noqa: FBT001  (one of three choices)
+    def __init__(
+        self,
+        total_steps: int,
+        interactive: bool | None = None,  # noqa: FBT001  (one of three choices)
+        stream: TextIO | None = None,
+        *,
+        quiet: bool = False,
+    ) -> None:
         stream = sys.stderr if stream is None else stream
         if interactive is None:
             interactive = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._now = Now(total_steps)
-        self._display: Display | None = _terminal(self._now, stream) if interactive else Log(self._now, stream)
+        make = _terminal if interactive else Log
+        self._display: Display | None = None if quiet else make(self._now, stream)
         self._due = 0.0
 
     def update(self, step: int, metrics: Mapping[str, float], examples_per_second: float) -> None:
