@@ -1,18 +1,27 @@
-"""Trained: a trained model with the pipeline that it is of, from a run, a checkpoint's folder or a model registry."""
+"""Trained: a trained model with the pipeline that it is of, from a run, a checkpoint, a store, or an exported model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
+from seqtoolkit.fetch import PACKAGE, fetch_model, fetch_run, package
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.model import Model
-from seqtoolkit.folder import RunFolder
+from seqtoolkit.folder import CONFIG, RunError, RunFolder
 from seqtoolkit.run import Pipeline
-from seqtoolkit.train.checkpoint import load_weights
+from seqtoolkit.train.checkpoint import MANIFEST, load_weights, manifest, verify
+
+NEEDS, FILES = "needs", "files"
+"""What an exported model's manifest says beside a checkpoint's: the versions of the distributions that it needs, and which
+keys of its config name files that it brings."""
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Trained:
     weights: Path
     """The folder that has `model.safetensors`: a checkpoint, or an exported model's."""
     place: RunFolder
-    """The run's own folder, or the copy of it that was fetched from its store."""
+    """The run's own folder, the copy of it that was fetched from its store, or the data of an exported model."""
     step: int
     """After how many updates it was saved."""
 
@@ -34,27 +43,36 @@ class Trained:
         checkpoint: str = "best",
         folder: str | Path = "runs",
         overrides: Sequence[str] = (),
+        *,
+        store: str | None = None,
     ) -> Self:
-        """What `run` names: a run's id, its folder's name (or the beginning of either) or path, or a checkpoint's path.
+        """What `run` names.
+
+        That is a run: its id, its folder's name (or the beginning of either) or its path, or an id that only the tracking
+        store knows; or one checkpoint of it: a checkpoint's path, an exported model's, or a registered model,
+        `models:/name/1` or `models:/name@alias`. What a store has is fetched into `.fetched` in `folder`, once.
 
         Args:
-            run: The run, or the folder of one of its checkpoints.
+            run: The run, checkpoint, or model.
             checkpoint: `best`, `last` or a step, of a run.
             folder: Where runs are kept.
             overrides: Changes to the pipeline, `key=value`; the model has to stay the same.
+            store: The address of the tracking store to look in; where None, the one that MLflow's own settings name.
 
         Raises:
-            RunError: there is no such run or checkpoint.
+            ValueError: there is no such run, checkpoint or model, or the store does not answer (one line).
             ConfigError: the pipeline cannot be built here, a plugin may be missing.
+            CheckpointError: an exported model is damaged.
         """
-        path = Path(run)
-        if (path / "manifest.json").is_file():
-            place, weights = RunFolder.find(path.resolve().parent.parent, Path(folder)), path.resolve()
-        else:
-            place = RunFolder.find(run, Path(folder))
-            weights = place.checkpoint(checkpoint)
-        step = int(weights.name.removeprefix("step_"))
-        return cls(Pipeline.load(place.config, overrides), weights, place, step)
+        place, weights = _locate(run, checkpoint, Path(folder), store)
+        known = manifest(weights)
+        changes: list[str] = []
+        if weights == place.path:
+            _require(known.get(NEEDS, {}), str(run))
+            for name in known["sha256"]:
+                verify(weights, name)
+            changes += [f"{key}={json.dumps(str(weights / name))}" for key, name in known.get(FILES, {}).items()]
+        return cls(Pipeline.load(place.config, [*changes, *overrides]), weights, place, known["step"])
 
     @cached_property
     def graph(self) -> Graph:
@@ -73,3 +91,50 @@ class Trained:
 def load_model(run: str | Path, checkpoint: str = "best", folder: str | Path = "runs") -> Model:
     """The model of a run, in evaluation mode on the CPU, with the weights of its `best`, `last` or n-th checkpoint."""
     return Trained.find(run, checkpoint, folder).model
+
+
+def _locate(run: str | Path, checkpoint: str, folder: Path, store: str | None) -> tuple[RunFolder, Path]:
+    """Where a run and its checkpoint are; an exported model is its own checkpoint."""
+    word, path = str(run), Path(run)
+    if word.startswith("models:"):
+        place = fetch_model(word, folder, store)
+    elif (path / PACKAGE).is_file():
+        place = package(path)
+    elif (path / MANIFEST).is_file() and (path / CONFIG).is_file():
+        place = RunFolder(path.resolve())
+    elif (path / MANIFEST).is_file():
+        return RunFolder.find(path.resolve().parent.parent, folder), path.resolve()
+    else:
+        return _locate_run(word, checkpoint, folder, store)
+    if checkpoint not in ("best", str(step := manifest(place.path)["step"])):
+        raise RunError(f"{word} is one checkpoint, that of step {step}; {checkpoint!r} can be had of its run alone")
+    return place, place.path
+
+
+def _locate_run(word: str, checkpoint: str, folder: Path, store: str | None) -> tuple[RunFolder, Path]:
+    """Where a run is: on this machine, or else the copy of what the store has."""
+    try:
+        place = RunFolder.find(word, folder)
+    except RunError as missing:
+        if not _RUN_ID.fullmatch(word):
+            raise
+        try:
+            fetched = fetch_run(word, checkpoint, folder, store)
+        except ValueError as error:
+            raise RunError(f"{missing}; and {error}") from None
+        return fetched.place, fetched.weights
+    return place, place.checkpoint(checkpoint)
+
+
+def _require(needs: dict[str, str], name: str) -> None:
+    """Raises RunError where a distribution is not installed that an exported model needs."""
+    if missing := list(_missing(needs)):
+        raise RunError(f"{name} needs what is not installed here: pip install {' '.join(missing)}")
+
+
+def _missing(needs: dict[str, str]) -> Iterator[str]:
+    for distribution, wanted in needs.items():
+        try:
+            version(distribution)
+        except PackageNotFoundError:
+            yield f"{distribution}=={wanted}"

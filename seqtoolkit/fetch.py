@@ -1,0 +1,160 @@
+"""Fetch: runs and registered models that only a tracking store has, copied into a folder of this machine, once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from seqtoolkit.folder import CHECKPOINTS, CONFIG, RunError, RunFolder
+from seqtoolkit.train.checkpoint import MANIFEST, WEIGHTS, Checkpoints
+from seqtoolkit.train.tracking.library import Library, LibraryError, StoredRun
+from seqtoolkit.train.tracking.outbox import State
+from seqtoolkit.train.tracking.registry import ModelRegistry
+from seqtoolkit.train.tracking.store import public
+
+FETCHED = ".fetched"
+"""Where copies are kept, inside the folder where runs are."""
+PACKAGE = "MLmodel"
+"""The file that makes a folder an exported model."""
+
+
+class Fetched(NamedTuple):
+    """A copy of a run, with one of its checkpoints."""
+
+    place: RunFolder
+    weights: Path
+
+
+def fetch_run(run_id: str, checkpoint: str, folder: Path, store: str | None = None) -> Fetched:
+    """A run of the store, as a folder that has its config and, of its checkpoints, those that were asked for.
+
+    Args:
+        run_id: The store's name of the run.
+        checkpoint: `best`, `last` or a step.
+        folder: Where runs are kept; the copy is made inside of `.fetched` there, and made anew where the run has gone on.
+        store: The address of the store; that of the copy, or else the one that MLflow's own settings name, where None.
+
+    Raises:
+        ValueError: the store does not answer, or has no such run or checkpoint; one line.
+    """
+    home = folder / FETCHED / run_id
+    place = RunFolder(home.resolve())
+    try:
+        library = Library(store or State.load(home).store)
+        run = library.run(run_id)
+    except LibraryError:
+        if (home / CONFIG).is_file() and store is None and (found := _copied(place, checkpoint)):
+            return Fetched(place, found)
+        raise
+    if place.notes.get("ended") != run.ended or not place.config.is_file():
+        _fetch_config(library, run, home)
+    found = _copied(place, checkpoint)
+    return Fetched(place, found or _fetch_checkpoint(library, run, checkpoint, place))
+
+
+def fetch_model(address: str, folder: Path, store: str | None = None) -> RunFolder:
+    """A registered model, `models:/name/1` or `models:/name@alias`, as the folder of its data.
+
+    Raises ValueError, one line, where the store does not answer, has no such model, or has one that is none of ours.
+    """
+    registry = ModelRegistry(store)
+    version = registry.find(address)
+    home = folder / FETCHED / version.key
+    if not home.is_dir():
+        with _draft(home) as draft:
+            registry.download(version, draft)
+            place = package(draft)
+            if version.run_id is not None:
+                experiment = registry.library.run(version.run_id).experiment_id
+                State(store=public(registry.uri), experiment=experiment, run=version.run_id, ended=True).save(
+                    place.path
+                )
+            _move(draft, home)
+    return package(home)
+
+
+def package(model: Path) -> RunFolder:
+    """The data of an exported model, which has `config.yaml`, `model.safetensors`, `manifest.json`. Raises RunError."""
+    found = [each.parent for each in model.glob(f"data/*/{MANIFEST}") if (each.parent / CONFIG).is_file()]
+    if len(found) != 1:
+        raise RunError(f"{model} is no model that seqtoolkit has exported: it has no data/*/{MANIFEST} with a {CONFIG}")
+    return RunFolder(found[0].resolve())
+
+
+def _fetch_config(library: Library, run: StoredRun, home: Path) -> None:
+    """Begin the copy of a run: its config, what it is called, and where its store is."""
+    if CONFIG not in library.artifacts(run.run_id):
+        raise RunError(
+            f"the run {run.run_id} in {public(library.uri)} has no {CONFIG}: seqtoolkit did not make it, or it is not delivered"
+        )
+    with _draft(home) as draft:
+        library.download(run.run_id, CONFIG, draft)
+        metrics = {name: value for name, value in run.metrics.items() if name.startswith(("valid/", "test/"))}
+        name = run.tags.get("seqtoolkit.pipeline", run.name)
+        RunFolder(draft).note(name=name, run_id=run.run_id, status=run.status, ended=run.ended, metrics=metrics)
+        state = State(store=public(library.uri), experiment=run.experiment_id, run=run.run_id, ended=True)
+        state.save(draft)
+        shutil.rmtree(home, ignore_errors=True)
+        _move(draft, home)
+
+
+def _fetch_checkpoint(library: Library, run: StoredRun, name: str, place: RunFolder) -> Path:
+    """Copy one checkpoint, without what only training needs."""
+    base = CHECKPOINTS
+    there = library.artifacts(run.run_id, base)
+    if f"{base}/{base}" in there:  # MLflow keeps the folder itself, with all that is in it
+        base = f"{base}/{base}"
+        there = library.artifacts(run.run_id, base)
+    steps = sorted(each.rpartition("/")[2] for each in there if "/step_" in each)
+    with _draft(place.checkpoints) as draft:
+        wanted = f"step_{int(name):08d}" if name.isdecimal() else ""
+        if not wanted and f"{base}/{name}" in there:
+            wanted = library.download(run.run_id, f"{base}/{name}", draft).read_text(errors="replace").strip()
+        if wanted not in steps:
+            listed = ", ".join(str(int(each.removeprefix("step_"))) for each in steps) or "none"
+            later = "; it is at work, and hands them over when it ends" if run.status == "RUNNING" else ""
+            where = public(library.uri)
+            raise RunError(f"the run {run.run_id} in {where} has no checkpoint {name!r}; there are: {listed}{later}")
+        whole = draft / "whole"
+        whole.mkdir(parents=True)
+        for file in (WEIGHTS, MANIFEST):  # where the download puts a file depends on the store
+            library.download(run.run_id, f"{base}/{wanted}/{file}", draft).rename(whole / file)
+        place.checkpoints.mkdir(exist_ok=True)
+        _move(whole, place.checkpoints / wanted)
+        if not name.isdecimal():
+            (place.checkpoints / name).write_text(f"{wanted}\n")
+    return place.checkpoints / wanted
+
+
+def _copied(place: RunFolder, name: str) -> Path | None:
+    """The checkpoint of this name, where the copy has that very one."""
+    if name.isdecimal() or (place.checkpoints / name).is_file():
+        return Checkpoints(place.checkpoints).find(name)
+    return None
+
+
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """A name beside `target` for a folder to be filled; what is still there afterwards goes away."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+    except OSError as error:
+        raise RunError(f"what is fetched cannot be kept in {target.parent}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _move(draft: Path, target: Path) -> None:
+    """Put a filled folder in its place, unless another process has just done so. Raises OSError."""
+    try:
+        draft.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
