@@ -26,24 +26,24 @@ ATTENTION = "attention"
 
 
 class Screen(logging.Handler):
-    """Shows a run to who watches it, what its parts log as well."""
+    """Shows a run to who watches it, what its parts log as well: from INFO on, or from the level of their logger."""
 
     def __init__(self, progress: Progress) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         self.progress = progress
         self._logger = logging.getLogger(LOGGER)
         self._level = self._logger.level
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show what a part logs."""
-        self.progress.note(record.getMessage())
+        self.progress.note(self.format(record))
 
     @hookimpl
     def run_started(self) -> None:
         """Listen to the parts."""
         self._level = self._logger.level
         self._logger.addHandler(self)
-        self._logger.setLevel(logging.INFO)
+        self._logger.setLevel(min(self._level or logging.INFO, logging.INFO))
 
     @hookimpl
     def logged(self, step: int, metrics: Mapping[str, float]) -> None:
