@@ -26,11 +26,12 @@ from seqtoolkit.train.learner import Learner
 from seqtoolkit.train.loop import Fit, RunSettings
 from seqtoolkit.train.optimize import choose_device, choose_precision
 from seqtoolkit.train.run import Run
+from seqtoolkit.train.search import SweepSettings
 from seqtoolkit.train.tracking import Status as TrackerStatus
 from seqtoolkit.train.tracking import Tracker, environment_tags
 from seqtoolkit.train.tracking.progress import Progress
 
-SECTIONS = {"run": RunSettings, "evaluate": EvaluateSettings, "model": Decoding}
+SECTIONS = {"run": RunSettings, "evaluate": EvaluateSettings, "model": Decoding, "sweep": SweepSettings}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seqtoolkit.cli import bench, pipelines, plot, plugins, run
+from seqtoolkit.cli import bench, pipelines, plot, plugins, run, sweep
 from seqtoolkit.cli.completion import answering
 from seqtoolkit.cli.voice import LOGGER, VOICE, Commands, Quiet, Verbose
 
@@ -41,6 +41,7 @@ def _options(
 
 app.command("run")(run.run)
 app.command("check")(run.check)
+app.command("sweep")(sweep.sweep)
 app.command("deliver")(run.deliver)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(pipelines.app, name="pipelines")

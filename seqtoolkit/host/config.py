@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seqtoolkit.host.document import DEEPEST, LONGEST, Key, parse
-from seqtoolkit.host.freezer import SLOTS, Freezer
+from seqtoolkit.host.freezer import AROUND, SLOTS, Freezer
 from seqtoolkit.host.interpolation import UNKNOWN, escape, interpolated, resolve
 from seqtoolkit.host.override import override
 from seqtoolkit.host.plan import Block, Plan, written
@@ -88,7 +88,7 @@ def freeze(config: Config, registry: Registry, sections: Mapping[str, type]) -> 
         **parts,
         evaluate_source=found["evaluate"]["source"],
         sections=settings,
-        resolved=escape(written(found)),
+        resolved=escape(written({key: each for key, each in found.items() if key not in AROUND})),
         name=config.name,
     )
 

@@ -35,8 +35,10 @@ SLOTS = (
     Slot(("learner",), "learner", "supervised"),
     Slot(("track",), "tracker", "mlflow"),
 )
-KEYS = ("source", "transform", "batch", "model", "loss", "metric", "learner", "evaluate", "run", "track")
+KEYS = ("source", "transform", "batch", "model", "loss", "metric", "learner", "evaluate", "run", "track", "sweep")
 """The keys of a pipeline in the order in which they are written."""
+AROUND = ("sweep",)
+"""Those that say what goes on around a run, and are no part of what a run resolves to."""
 
 
 class Freezer:
