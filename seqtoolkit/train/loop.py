@@ -35,6 +35,7 @@ class RunSettings:
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
         precision: auto (bf16 on a GPU that has it, f32 elsewhere), f32, bf16, f16.
         threads: How many CPU threads torch computes with; 0 leaves its own choice.
+        profile: Whether some updates, after the first ones, are measured stage by stage and traced.
     """
 
     steps: int = 1000
@@ -46,6 +47,7 @@ class RunSettings:
     device: str = "auto"
     precision: Precision = "auto"
     threads: int = 0
+    profile: bool = False
 
 
 class Relay(Protocol):
