@@ -66,15 +66,15 @@ def fetch_model(address: str, folder: Path, store: str | None = None) -> RunFold
     version = registry.find(address)
     home = folder / FETCHED / version.key
     if not home.is_dir():
-        with _draft(home) as draft:
-            registry.download(version, draft)
-            place = package(draft)
+        with _kept(home) as copy:
+            registry.download(version, copy)
+            place = package(copy)
             if version.run_id is not None:
                 experiment = registry.library.run(version.run_id).experiment_id
                 State(store=public(registry.uri), experiment=experiment, run=version.run_id, ended=True).save(
                     place.path
                 )
-            _move(draft, home)
+            _move(copy, home)
     return package(home)
 
 
@@ -92,15 +92,15 @@ def _fetch_config(library: Library, run: StoredRun, home: Path) -> None:
         raise RunError(
             f"the run {run.run_id} in {public(library.uri)} has no {CONFIG}: seqtoolkit did not make it, or it is not delivered"
         )
-    with _draft(home) as draft:
-        library.download(run.run_id, CONFIG, draft)
+    with _kept(home) as copy:
+        library.download(run.run_id, CONFIG, copy)
         metrics = {name: value for name, value in run.metrics.items() if name.startswith(("valid/", "test/"))}
         name = run.tags.get("seqtoolkit.pipeline", run.name)
-        RunFolder(draft).note(name=name, run_id=run.run_id, status=run.status, ended=run.ended, metrics=metrics)
+        RunFolder(copy).note(name=name, run_id=run.run_id, status=run.status, ended=run.ended, metrics=metrics)
         state = State(store=public(library.uri), experiment=run.experiment_id, run=run.run_id, ended=True)
-        state.save(draft)
+        state.save(copy)
         shutil.rmtree(home, ignore_errors=True)
-        _move(draft, home)
+        _move(copy, home)
 
 
 def _fetch_checkpoint(library: Library, run: StoredRun, name: str, place: RunFolder) -> Path:
@@ -111,19 +111,19 @@ def _fetch_checkpoint(library: Library, run: StoredRun, name: str, place: RunFol
         base = f"{base}/{base}"
         there = library.artifacts(run.run_id, base)
     steps = sorted(each.rpartition("/")[2] for each in there if "/step_" in each)
-    with _draft(place.checkpoints) as draft:
+    with _kept(place.checkpoints) as copy:
         wanted = f"step_{int(name):08d}" if name.isdecimal() else ""
         if not wanted and f"{base}/{name}" in there:
-            wanted = library.download(run.run_id, f"{base}/{name}", draft).read_text(errors="replace").strip()
+            wanted = library.download(run.run_id, f"{base}/{name}", copy).read_text(errors="replace").strip()
         if wanted not in steps:
             listed = ", ".join(str(int(each.removeprefix("step_"))) for each in steps) or "none"
             later = "; it is at work, and hands them over when it ends" if run.status == "RUNNING" else ""
             where = public(library.uri)
             raise RunError(f"the run {run.run_id} in {where} has no checkpoint {name!r}; there are: {listed}{later}")
-        whole = draft / "whole"
+        whole = copy / "whole"
         whole.mkdir(parents=True)
         for file in (WEIGHTS, MANIFEST):  # where the download puts a file depends on the store
-            library.download(run.run_id, f"{base}/{wanted}/{file}", draft).rename(whole / file)
+            library.download(run.run_id, f"{base}/{wanted}/{file}", copy).rename(whole / file)
         place.checkpoints.mkdir(exist_ok=True)
         _move(whole, place.checkpoints / wanted)
         if not name.isdecimal():
@@ -139,22 +139,30 @@ def _copied(place: RunFolder, name: str) -> Path | None:
 
 
 @contextmanager
-def _draft(target: Path) -> Iterator[Path]:
-    """A name beside `target` for a folder to be filled; what is still there afterwards goes away."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
+def draft(target: Path) -> Iterator[Path]:
+    """A name beside `target` for a folder to be filled and moved; what is still there afterwards goes away."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _kept(target: Path) -> Iterator[Path]:
+    """The same for a copy. Raises RunError where the disk refuses it."""
+    try:
+        with draft(target) as beside:
+            yield beside
     except OSError as error:
         raise RunError(f"what is fetched cannot be kept in {target.parent}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
-def _move(draft: Path, target: Path) -> None:
+def _move(filled: Path, target: Path) -> None:
     """Put a filled folder in its place, unless another process has just done so. Raises OSError."""
     try:
-        draft.rename(target)
+        filled.rename(target)
     except OSError:
         if not target.is_dir():
             raise

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seqtoolkit.cli import bench, pipelines, plot, plugins, run, sweep
+from seqtoolkit.cli import bench, evaluate, export, pipelines, plot, plugins, run, sweep
 from seqtoolkit.cli.completion import answering
 from seqtoolkit.cli.voice import LOGGER, VOICE, Commands, Quiet, Verbose
 
@@ -42,7 +42,11 @@ def _options(
 app.command("run")(run.run)
 app.command("check")(run.check)
 app.command("sweep")(sweep.sweep)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("deliver")(run.deliver)
+app.command("export")(export.export)
+app.command("register")(export.register)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(plot.app, name="plot")
