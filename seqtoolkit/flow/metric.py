@@ -16,6 +16,8 @@ class Metric(ABC):
 
     reads: dict[str, str]
     better: Literal["higher", "lower"] = "higher"
+    share: bool = False
+    """Whether it is a share of what is counted, from 0 to 1, for which there are intervals."""
 
     @abstractmethod
     def measure(self, predictions: Tensor, batch: Batch) -> Tensor:
@@ -30,6 +32,7 @@ class Metric(ABC):
 class Accuracy(Metric):
     """The share of counted targets that are predicted right: of characters, as in Santoro et al. 2018, Table 1."""
 
+    share = True
     reads = {"predictions": "f32[U B C]", "targets": "i64<C>[U B]", "mask": "bool[U B]"}  # noqa: RUF012  a constant
 
     def measure(self, predictions: Tensor, batch: Batch) -> Tensor:
@@ -41,6 +44,7 @@ class Accuracy(Metric):
 class SequenceAccuracy(Metric):
     """The share of examples of which every target is predicted right, an end of the answer included."""
 
+    share = True
     reads = {"predictions": "f32[U B C]", "targets": "i64<C>[U B]"}  # noqa: RUF012  a constant of the class
 
     def measure(self, predictions: Tensor, batch: Batch) -> Tensor:

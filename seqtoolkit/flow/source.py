@@ -112,6 +112,11 @@ class Source(BaseNode[Block], ABC):
         return Sample(str(inputs.tolist()), str(targets[wanted].tolist()), str(predictions[wanted].tolist()))
 
     @property
+    def covers(self) -> Mapping[str, tuple[float, float]]:
+        """Of the settings that say how hard examples are, by name: the least and the greatest that it has examples of."""
+        return {}
+
+    @property
     def asks(self) -> str:
         """What a question of a person looks like, in a line, with an example between backticks; empty where none is taken."""
         return ""

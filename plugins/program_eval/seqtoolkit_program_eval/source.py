@@ -131,6 +131,12 @@ class ProgramEval(Source):
         return texts, answers, belongs(texts, self.split)
 
     @property
+    def covers(self) -> Mapping[str, tuple[float, float]]:
+        """Lengths and nestings: the greatest alone (baseline), or all from 1 on."""
+        tops = {"length": self.length, "nesting": self.nesting}
+        return {name: (top if self.curriculum.name == "baseline" else 1, top) for name, top in tops.items()}
+
+    @property
     def asks(self) -> str:
         """A program of the language."""
         texts, _ = self.programs(np.arange(EXAMPLES))

@@ -1,0 +1,175 @@
+"""Evaluation: a trained model evaluated on a grid of settings, in the arithmetic of its training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import SGD
+
+from seqtoolkit.assess.assessment import Assessment, Cell
+from seqtoolkit.assess.grid import Grid
+from seqtoolkit.assess.interval import wilson
+from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.source import Source
+from seqtoolkit.flow.spec import Record, Spec, SpecError, unify
+from seqtoolkit.host.assemble import make_source
+from seqtoolkit.host.config import Block, ConfigError, Plan, load
+from seqtoolkit.host.plan import written
+from seqtoolkit.host.problem import one_line
+from seqtoolkit.run import Pipeline
+from seqtoolkit.train.evaluate import Evaluation
+from seqtoolkit.train.optimize import Update, choose_device
+from seqtoolkit.trained import Trained
+
+Heard = Callable[[int, int, Cell], None]
+"""Hears of each cell that is done: how many are, of how many, and this one."""
+
+
+def evaluate(
+    trained: Trained, settings: Sequence[str] = (), *, device: str = "auto", heard: Heard | None = None
+) -> Assessment:
+    """The loss and the metrics of a trained model on some settings of its task, or on a grid of them.
+
+    Without settings it is evaluated as in its training, and the numbers are those that were recorded then.
+
+    Args:
+        trained: The model.
+        settings: Keys of the pipeline's `evaluate:` block: `examples=5000`, `source.split=test`, `source.length=7`.
+            Several values, `source.length=1..5` or `source.nesting=1,2,4`, make an axis. Of the test split as many
+            examples as the run took are taken, where `examples` is not given.
+        device: auto, cpu, cuda, ...
+        heard: Hears of each cell.
+
+    Raises:
+        ConfigError: a setting is wrong, a line for each, or gives examples that the model cannot read.
+        CheckpointError: the weights are not of this model.
+        ValueError: the task has no example at all of these settings; no such device.
+    """
+    grid = Grid.parse(settings)
+    trials = _trials(trained, grid)
+    graph, cells = trained.graph, []
+    with _computing(trained, device) as update:
+        for trial in trials:
+            cells.append(_cell(graph, trial, update))
+            if heard is not None:
+                heard(len(cells), len(trials), cells[-1])
+    if all(cell.error for cell in cells):
+        raise ValueError(cells[0].error)
+    axes = {each.key: each.values for each in grid.axes}
+    block = trials[0].block
+    fixed = {
+        "use": block.use,
+        **{name: each for name, each in written(block.params).items() if f"source.{name}" not in axes},
+    }
+    return Assessment(
+        run=trained.place.path.name,
+        run_id=trained.place.run_id,
+        step=trained.step,
+        settings=tuple(settings),
+        source=fixed,
+        axes=axes,
+        metrics={**{name: each.better for name, each in graph.metrics.items()}, "loss": "lower"},
+        cells=tuple(cells),
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """An evaluation to be made."""
+
+    at: Mapping[str, Any]
+    block: Block
+    source: Source
+    examples: int
+    trained: bool
+
+
+def _trials(trained: Trained, grid: Grid) -> list[_Trial]:
+    """Those of all cells. Raises ConfigError, with a line for each problem, where one cannot be made."""
+    pipeline, reads = trained.pipeline, trained.graph.source.writes
+    trials, problems = [], []
+    for at, overrides in grid.cells():
+        try:
+            plan = Pipeline(load(pipeline.plan.resolved, overrides), pipeline.registry).plan
+            source = make_source(plan.evaluate_source, seed=plan.sections["run"].seed)
+            _fit(reads, source.writes)
+            trials.append(_Trial(at, plan.evaluate_source, source, _examples(plan, grid), _trains(trained, plan, grid)))
+        except ConfigError as error:
+            problems += error.problems
+        except SpecError as error:
+            problems.append(f"{' '.join(overrides) or 'evaluate.source'}: {error}")
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+    return trials
+
+
+def _fit(reads: Record, writes: Record) -> None:
+    """Raises SpecError where a model for the examples `reads` has no use for those that are `writes`: it may have fewer ids."""
+    for name, wanted in reads.items():
+        if name not in writes:
+            raise SpecError(f"the model was trained on examples with {name}, these have {', '.join(writes)}")
+        given = writes[name]
+        fewer = isinstance(given.bound, int) and isinstance(wanted.bound, int) and given.bound <= wanted.bound
+        try:
+            unify(Spec(wanted.dtype, wanted.axes), given) if fewer else unify(wanted, given)
+        except SpecError:
+            raise SpecError(f"the model was trained on {name} {wanted}, and cannot read {given}") from None
+
+
+@contextmanager
+def _computing(trained: Trained, device: str) -> Iterator[Update]:
+    """The model on a device, in the precision and on the threads of its run; on the CPU again afterwards."""
+    run, model = trained.pipeline.plan.sections["run"], trained.model
+    chosen, threads = choose_device(device), torch.get_num_threads()
+    try:
+        if run.threads:
+            torch.set_num_threads(run.threads)
+        model.to(chosen)
+        yield Update(model, SGD(model.parameters(), lr=0.0), lambda _: 1.0, None, chosen, run.precision)
+    finally:
+        model.cpu()
+        torch.set_num_threads(threads)
+
+
+def _examples(plan: Plan, grid: Grid) -> int:
+    """How many examples: of the test split as many as a run takes at its end, where nothing else is said."""
+    settings = plan.sections["evaluate"]
+    given = any(each.key == "examples" for each in grid.settings)
+    test = plan.evaluate_source.params.get("split") == "test" and not given
+    if settings.examples < 1:
+        raise ConfigError([f"evaluate.examples: wanted at least 1, got {settings.examples}"])
+    return (settings.test_examples if test else 0) or settings.examples
+
+
+def _trains(trained: Trained, plan: Plan, grid: Grid) -> bool:
+    """Whether training had examples of this difficulty: within what the source says, else of the same settings."""
+    taught, asked = trained.pipeline.plan.source, plan.evaluate_source
+    if taught.use != asked.use:
+        return False
+    covers = trained.graph.source.covers
+    for key in {each.key.partition(".")[2] for each in grid.axes} | covers.keys():
+        given, own = asked.params.get(key), taught.params.get(key)
+        if key in covers:
+            low, high = covers[key]
+            if not (isinstance(given, int | float) and low <= given <= high):
+                return False
+        elif isinstance(own, int | float) and not isinstance(own, bool) and given != own:
+            return False
+    return True
+
+
+def _cell(graph: Graph, trial: _Trial, update: Update) -> Cell:
+    at, examples = trial.at, trial.examples
+    try:
+        found = Evaluation(graph, trial.source, examples)(update)
+    except ValueError as error:
+        return Cell(at, examples, trained=trial.trained, error=one_line(error))
+    assert found is not None  # nobody stops it
+    values = {name.rpartition("/")[2]: value for name, value in found.metrics.items()}
+    shares = [name for name, each in graph.metrics.items() if each.share and math.isfinite(values[name])]
+    return Cell(at, examples, values, {name: wilson(values[name], examples) for name in shares}, trained=trial.trained)
