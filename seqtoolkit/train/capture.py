@@ -162,6 +162,8 @@ class Captures:
         self.work, self.capturer, self.undo = work, capturer, undo
         self.strict, self.warm, self.most = strict, warm, most
         self.failed = False
+        self.paused = False
+        """Whether updates run by themselves for a while, on the stream of the others."""
         self._held: OrderedDict[Hashable, _Held] = OrderedDict()
         self._seen: Counter[Hashable] = Counter()
 
@@ -170,6 +172,9 @@ class Captures:
 
     def __call__(self, batch: Batch) -> Told:
         """One update; what it tells is the caller's own. Raises CaptureError where `strict`."""
+        if self.paused:
+            with self.capturer.aside():
+                return self.work(batch)
         shape = _shape(batch)
         if shape not in self._held and not self.failed and self._seen[shape] >= self.warm:
             self._capture(shape, batch)
@@ -184,6 +189,10 @@ class Captures:
             return told
         with self.capturer.aside():
             return self.work(batch)
+
+    def resume(self) -> None:
+        """Replay again."""
+        self.paused = False
 
     def clear(self) -> None:
         """Forget every capture: what they wrote to, such as an optimizer's state, has been replaced."""
