@@ -20,6 +20,7 @@ from seqtoolkit.host.config import ConfigError, Plan
 from seqtoolkit.host.plan import flat
 from seqtoolkit.host.registry import PartError, Registry
 from seqtoolkit.observer import observers
+from seqtoolkit.profile import Profile
 from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
@@ -96,7 +97,10 @@ class Experiment:
         """
         checkpoints = Checkpoints(place.checkpoints, self.run.keep_every)
         last = checkpoints.find("last")
-        watched = self.registry.joined({**observers(progress or Progress(self.run.steps)), **(also or {})})
+        heard = {**observers(progress or Progress(self.run.steps)), **(also or {})}
+        if self.run.profile:
+            heard["seqtoolkit.profile"] = Profile(self.evaluation)
+        watched = self.registry.joined(heard)
         run = Run(
             name=self.plan.name,
             folder=place.path,
