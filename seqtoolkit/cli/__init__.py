@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seqtoolkit.cli import bench, evaluate, export, pipelines, plot, plugins, run, sweep
+from seqtoolkit.cli import bench, compare, evaluate, export, pipelines, plot, plugins, run, runs, sweep, ui
 from seqtoolkit.cli.completion import answering
 from seqtoolkit.cli.voice import LOGGER, VOICE, Commands, Quiet, Verbose
 
@@ -44,9 +44,11 @@ app.command("check")(run.check)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("ui")(ui.ui)
 app.command("deliver")(run.deliver)
 app.command("export")(export.export)
 app.command("register")(export.register)
+app.add_typer(runs.app, name="runs")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(plot.app, name="plot")
