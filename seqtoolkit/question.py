@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
 from seqtoolkit.flow.batch import IGNORED, Batch
 from seqtoolkit.flow.source import Block, Source, joined
 from seqtoolkit.host.assemble import make_source
+from seqtoolkit.host.problem import one_line, show
 from seqtoolkit.trained import Trained
+
+LONGEST = 2**20
+"""How many bytes a line of questions has at most."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,42 @@ class Answered:
     """Whether every target is predicted right, as `sequence_accuracy` counts; None where none is known or they are numbers."""
     error: str | None = None
     """Why it is no question of this task."""
+
+    def record(self) -> dict[str, Any]:
+        """As plain data: the question with its answer, or with the error."""
+        if self.error is not None:
+            return {"question": self.question, "error": self.error}
+        return {
+            "question": self.question,
+            "answer": self.answer,
+            "expected": self.expected,
+            "correct": self.correct,
+        }
+
+
+@dataclass
+class Tally:
+    """How many questions were answered right, wrong, without anyone's knowing, and not at all."""
+
+    right: int = 0
+    wrong: int = 0
+    unknown: int = 0
+    errors: int = 0
+
+    def add(self, answered: Answered) -> None:
+        """Count one."""
+        self.errors += answered.error is not None
+        self.right += answered.correct is True
+        self.wrong += answered.correct is False
+        self.unknown += answered.error is None and answered.correct is None
+
+    def __str__(self) -> str:
+        known, total = self.right + self.wrong, self.right + self.wrong + self.unknown + self.errors
+        words = [f"{total:,} question{'s' * (total != 1)}"]
+        words += [f"{self.right:,} of {known:,} right, accuracy {self.right / known:.4f}"] if known else []
+        words += [f"{self.unknown:,} of which the answer is not known"] if self.unknown else []
+        words += [f"{self.errors:,} not understood"] if self.errors else []
+        return "; ".join(words)
 
 
 class _Asked(NamedTuple):
@@ -77,7 +118,7 @@ class Asker:
                 block = self.source.ask(question)
                 asked = _Asked(place, block, self.graph.batch(block))
             except ValueError as error:
-                found[place] = Answered(question, error=" ".join(str(error).split()))
+                found[place] = Answered(question, error=one_line(error))
             else:
                 groups[_shape(block)].append(asked)
         for group in groups.values():
@@ -112,6 +153,51 @@ def answer(trained: Trained, questions: Sequence[str]) -> list[Answered]:
     Raises ValueError where the task takes no questions; one that it does not understand has an `error` in its place.
     """
     return list(Asker(trained).stream(questions))
+
+
+def answer_lines(asker: Asker, lines: BinaryIO, tally: Tally | None = None) -> Iterator[list[dict[str, Any]]]:
+    """The answers to questions that stand in JSON lines, in order, some at a time: never more than a batch is held.
+
+    A line is a text, or an object whose `question` is one; a question that is other JSON is asked as it is written. What is
+    no question has an `error` in its place, with the number of its `line`. Empty lines are passed over.
+    """
+    tally = tally or Tally()
+    rest = enumerate(_lines(lines), 1)
+    while some := list(islice(rest, asker.size)):
+        read = [(number, _question(line)) for number, line in some if line is None or line.strip()]
+        found = iter(asker([each for _, each in read if isinstance(each, str)]))
+        records = []
+        for number, each in read:
+            answered = next(found) if isinstance(each, str) else each
+            tally.add(answered)
+            record = answered.record() if isinstance(each, str) else {"error": answered.error}
+            records.append(record if answered.error is None else {"line": number, **record})
+        yield records
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes | None]:
+    """Each line, None for one that is too long to be held."""
+    while line := file.readline(LONGEST + 1):
+        if len(line) <= LONGEST or line.endswith(b"\n"):
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(LONGEST)
+        yield None
+
+
+def _question(line: bytes | None) -> str | Answered:
+    """The question of a line of JSON, or what is wrong with it."""
+    if line is None:
+        return Answered("", error=f"a line of more than {LONGEST:,} bytes")
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Answered("", error=f"not JSON: {one_line(error)}")
+    question = data.get("question") if isinstance(data, dict) else data
+    if isinstance(data, dict | str) and question is not None:
+        return question if isinstance(question, str) else json.dumps(question)
+    return Answered("", error=f'wanted {{"question": ...}} or a text, got {show(data)}')
 
 
 def _shape(block: Block) -> tuple[Any, ...]:

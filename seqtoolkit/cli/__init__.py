@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seqtoolkit.cli import bench, compare, evaluate, export, pipelines, plot, plugins, run, runs, sweep, ui
+from seqtoolkit.cli import bench, compare, evaluate, export, pipelines, plot, plugins, predict, run, runs, sweep, ui
 from seqtoolkit.cli.completion import answering
 from seqtoolkit.cli.voice import LOGGER, VOICE, Commands, Quiet, Verbose
 
@@ -43,6 +43,7 @@ app.command("run")(run.run)
 app.command("check")(run.check)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("ui")(ui.ui)
 app.command("deliver")(run.deliver)

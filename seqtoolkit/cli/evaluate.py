@@ -12,14 +12,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from seqtoolkit.cli.run import Folder
+from seqtoolkit.cli.completion import runs
+from seqtoolkit.cli.run import AsJson, Folder
+from seqtoolkit.cli.voice import quiet
 
 if TYPE_CHECKING:
     from seqtoolkit.assess import Assessment, Cell
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; or a checkpoint's folder.")],
+    run: Annotated[
+        str, typer.Argument(help="A run: its id, name or folder; or a checkpoint's folder.", autocompletion=runs)
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Argument(
@@ -33,7 +37,7 @@ def evaluate(
     to: Annotated[Path | None, typer.Option(help="A folder for the numbers, the table and the picture.")] = None,
     folder: Folder = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")] = False,  # noqa: FBT002  a flag
+    as_json: AsJson = False,  # noqa: FBT002  a flag
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line for each metric of each cell.")] = False,  # noqa: FBT002  a flag
 ) -> None:
     """Evaluate a trained model as its run did, or on other splits and difficulties: the test of how it generalizes."""
@@ -44,7 +48,7 @@ def evaluate(
 
     words = [*(settings or []), *([f"source.split={split}"] if split is not None else [])]
     trained = Trained.find(run, checkpoint, folder)
-    found = assess.evaluate(trained, words, device=device, heard=_tell if sys.stderr.isatty() else None)
+    found = assess.evaluate(trained, words, device=device, heard=_tell if sys.stderr.isatty() and not quiet() else None)
     kept = assess.keep(found, trained, to)
     if as_json or as_csv:
         typer.echo(found.json() if as_json else found.csv(), nl=False)

@@ -1,0 +1,158 @@
+"""`seqtoolkit predict`: what a trained model answers, beside the true answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, TextIO
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from seqtoolkit.cli.completion import runs
+from seqtoolkit.cli.run import AsJson, Folder
+from seqtoolkit.cli.voice import quiet
+
+if TYPE_CHECKING:
+    from seqtoolkit.question import Answered, Asker, Tally
+
+_STDIN = Path("-")
+_SHOWN = {True: ("right", "green"), False: ("wrong", "red"), None: ("", "")}
+
+
+def predict(
+    run: Annotated[
+        str, typer.Argument(help="A run: its id, name or folder; or a checkpoint's folder.", autocompletion=runs)
+    ],
+    questions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[QUESTION]...", help="Questions; a prompt asks for them if not given."),
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="A file that is one question; - is stdin.")] = None,
+    batch: Annotated[
+        Path | None, typer.Option(help='JSON lines, {"question": ...} or text, for JSON lines; - is stdin.')
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Where --batch writes to; stdout if not given.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="best, last, or a step.")] = "best",
+    folder: Folder = Path("runs"),
+    as_json: AsJson = False,  # noqa: FBT002  a flag
+) -> None:
+    """Ask a trained model questions of its task, and see its answers beside the true ones."""
+    ways = [name for name, given in (("QUESTION", questions), ("--file", file), ("--batch", batch)) if given]
+    if len(ways) > 1:
+        raise ValueError(f"{' and '.join(ways)}: wanted one of them")
+    if to is not None and batch is None:
+        raise ValueError("--to: wanted --batch too, whose answers it takes")
+    from seqtoolkit.question import Asker, Tally
+    from seqtoolkit.trained import Trained
+
+    asker, tally = Asker(Trained.find(run, checkpoint, folder)), Tally()
+    if batch is not None:
+        _batch(asker, batch, to, tally)
+    elif questions or file is not None:
+        _all(asker, questions or [_read(file)], tally, as_json=as_json)
+    else:
+        _prompt(asker, tally, as_json=as_json)
+    if not quiet() and (batch is not None or tally.right + tally.wrong + tally.unknown + tally.errors > 1):
+        sys.stderr.write(f"{tally}\n")
+    if tally.errors:
+        raise typer.Exit(1)
+
+
+def _read(file: Path | None) -> str:
+    """A whole file as one question, without the break at its end."""
+    if file is None or file == _STDIN:
+        return sys.stdin.read().rstrip("\n")
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: byte {error.start} is no UTF-8") from None
+
+
+def _all(asker: Asker, questions: list[str], tally: Tally, *, as_json: bool) -> None:
+    """Questions of the command line, as one table or one JSON list."""
+    found = list(asker.stream(questions))
+    for each in found:
+        tally.add(each)
+    if as_json:
+        typer.echo(json.dumps([each.record() for each in found], indent=2))
+        return
+    table = Table("question", "answer", "expected", "", box=None, pad_edge=False, header_style="bold")
+    for each in found:
+        if each.error is None:
+            word, color = _SHOWN[each.correct]
+            table.add_row(Text(each.shown), Text(str(each.answer)), Text(each.expected or ""), Text(word, color))
+    if table.row_count:
+        Console(highlight=False).print(table)
+    for each in found:
+        if each.error is not None:
+            where = "" if len(found) == 1 else f"{' '.join(each.question.split())}: "
+            sys.stderr.write(f"seqtoolkit: {where}{each.error}\n")
+
+
+def _batch(asker: Asker, given: Path, to: Path | None, tally: Tally) -> None:
+    """JSON lines in, JSON lines out, some at a time."""
+    from seqtoolkit.question import answer_lines
+
+    with ExitStack() as stack:
+        if to is not None and to.exists() and given != _STDIN and to.samefile(given):
+            raise ValueError(f"--to: {to} is what --batch reads")
+        source: BinaryIO = sys.stdin.buffer if given == _STDIN else stack.enter_context(given.open("rb"))
+        target: TextIO = sys.stdout if to is None else stack.enter_context(to.open("w", encoding="utf-8"))
+        for records in answer_lines(asker, source, tally):
+            target.writelines(f"{json.dumps(each)}\n" for each in records)
+            target.flush()
+
+
+def _prompt(asker: Asker, tally: Tally, *, as_json: bool) -> None:
+    """Questions as they are typed, each answered at once."""
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401  makes input() remember lines
+        if not quiet():
+            sys.stderr.write(f"{asker.source.asks}\nAn empty line ends a question; Ctrl-C drops it, Ctrl-D leaves.\n")
+    for question in _typed():
+        (answered,) = asker([question])
+        tally.add(answered)
+        if as_json:
+            typer.echo(json.dumps(answered.record()))
+        else:
+            _tell(answered)
+
+
+def _tell(answered: Answered) -> None:
+    if answered.error is not None:
+        sys.stderr.write(f"seqtoolkit: {answered.error}\n")
+        return
+    word, color = _SHOWN[answered.correct]
+    console = Console(highlight=False)
+    console.print(Text(f"answer    {answered.answer}"), Text(word, color), soft_wrap=True)
+    if answered.expected is not None:
+        console.print(Text(f"expected  {answered.expected}"), soft_wrap=True)
+
+
+def _typed() -> Iterator[str]:
+    """Questions of one or more lines; an empty one, or the end, ends each. Ctrl-C drops what was typed of one."""
+    first, more = ("> ", ". ") if sys.stdin.isatty() else ("", "")
+    lines: list[str] = []
+    while True:
+        try:
+            line = input(more if lines else first)
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")
+            lines = []
+            continue
+        except EOFError:
+            if lines:
+                yield "\n".join(lines)
+            return
+        if line.strip():
+            lines.append(line)
+        elif lines:
+            yield "\n".join(lines)
+            lines = []
