@@ -62,18 +62,18 @@ def compare(
 
 def _print(found: Comparison) -> None:
     from seqtoolkit.compare.statistic import METHOD
-    from seqtoolkit.compare.table import headline
+    from seqtoolkit.compare.table import headline, title
 
     console = Console(highlight=False)
     console.width = max(console.width, WIDTH)
     console.print(Text.assemble((found.name, "bold"), f": {headline(found)}"), soft_wrap=True)
     for metric in found.metrics:
-        console.print()
+        console.print(Text(f"\n{title(metric)}", "bold"))
         console.print(_table(found, metric))
         style = "green" if metric.verdict.winner else ""
         console.print(Text(metric.verdict.reason, style), soft_wrap=True)
     if found.costs:
-        console.print()
+        console.print(Text("\nwhat the runs have taken", "bold"))
         console.print(_costs(found))
     console.print()
     for note in (f"{METHOD}.", *found.notes):
@@ -84,14 +84,14 @@ def _print(found: Comparison) -> None:
 
 
 def _table(found: Comparison, metric: Measured) -> Table:
-    from seqtoolkit.compare.table import count, ends, interval, spread, title
+    from seqtoolkit.compare.table import count, ends, interval, spread
 
-    best = ("best ± sd",) if metric.better else ()
-    table = _framed(title(metric), "runs", "mean ± sd", "95 % interval", "min to max", *best)
+    best = metric.values.get("best")
+    table = _framed("group", "runs", "mean ± sd", "95% interval", "min to max", *(["best ± sd"] if best else []))
     for group in found.groups:
         name, each = group.name, metric.final[group.name]
         cells = [count(each), spread(each), interval(each), ends(each)]
-        cells += [spread(metric.best[name])] if metric.better else []
+        cells += [spread(best[name])] if best else []
         style = "green" if name == metric.verdict.winner else ""
         table.add_row(*(Text(cell, style) for cell in (name, *cells)))
     return table
@@ -100,7 +100,7 @@ def _table(found: Comparison, metric: Measured) -> Table:
 def _costs(found: Comparison) -> Table:
     from seqtoolkit.compare.table import spread
 
-    table = _framed("mean ± sd", *found.costs)
+    table = _framed("group", *found.costs)
     for group in found.groups:
         table.add_row(
             *(Text(each) for each in (group.name, *(spread(cost[group.name]) for cost in found.costs.values())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from seqtoolkit.compare.curve import AXES, Axis, Band, band, line
 from seqtoolkit.compare.group import Group, Grouping, grouped, is_aside, seed_of
@@ -15,6 +16,9 @@ from seqtoolkit.record import Record
 
 COVERAGE = {2: 50, 3: 75, 4: 88}
 """How often, in percent, an interval of so few values holds the mean of normal ones: measured, see docs/compare.md."""
+
+
+Kind = Literal["final", "best"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Measured:
     """Of the final values."""
     curves: Mapping[Axis, Mapping[str, Band]]
     """By axis, then by group; groups that have no values in common there are absent."""
+
+    @property
+    def values(self) -> dict[Kind, Mapping[str, Summary | None]]:
+        """The final values, and the best ones of a metric that was measured more than once and has a direction."""
+        best: dict[Kind, Mapping[str, Summary | None]] = {"best": self.best} if self.better and self.curves else {}
+        return {"final": self.final, **best}
 
 
 @dataclass(frozen=True)

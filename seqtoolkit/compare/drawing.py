@@ -77,7 +77,7 @@ def chart(bands: Mapping[str, Band], places: Mapping[str, int], axis: Axis, name
     start = min(float(each.x[0]) for each in bands.values())
     across = Scale(start, stop if stop > start else start + 1, _LEFT, WIDTH - _RIGHT)
     up = _upright(bands, name)
-    marks = decades(up.low, up.high) if up.log else ticks(up.low, up.high, 6)
+    marks = decades(up.low, up.high) if up.log else ticks(up.low, up.high, 8)
     parts = [
         f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{up.at(each):.1f}" y2="{up.at(each):.1f}"/>'
         f'<text class="tick" x="{_LEFT - 9}" y="{up.at(each) + 4:.1f}" text-anchor="end">{tick(each)}</text>'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -26,9 +26,12 @@ def card(head: str, note: str, inner: str, extra: str = "") -> str:
     return f'<div class="card"><div class="head"><h2>{head} {note}</h2>{extra}</div>{inner}</div>'
 
 
-def heads(names: Sequence[str]) -> str:
-    """The line of column names of a table; each can be sorted by."""
-    found = (f'<th data-column="{place}">{escape(each)}</th>' for place, each in enumerate(names))
+def heads(names: Sequence[str], texts: Container[str] = ()) -> str:
+    """The line of column names of a table, each to sort by; `texts` are of columns that are no numbers."""
+    found = (
+        f'<th data-column="{place}"{" class=text" if each in texts else ""}>{escape(each)}</th>'
+        for place, each in enumerate(names)
+    )
     return f"<tr>{''.join(found)}</tr>"
 
 
@@ -41,6 +44,11 @@ def cell(text: str, value: object, *, head: bool = False) -> str:
     """A cell, and what it is sorted by."""
     tag, scope = ("th", ' scope="row"') if head else ("td", "")
     return f'<{tag}{scope} data-value="{"" if value is None else escape(str(value))}">{escape(text)}</{tag}>'
+
+
+def prose(text: str) -> str:
+    """A cell of words."""
+    return f'<td class="text long" data-value="{escape(text)}">{escape(text)}</td>'
 
 
 def listed(lines: Iterable[str]) -> str:

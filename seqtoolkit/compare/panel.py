@@ -6,7 +6,7 @@ from html import escape
 
 from seqtoolkit.compare.comparison import Comparison, Measured
 from seqtoolkit.compare.group import seed_of
-from seqtoolkit.compare.markup import card, cell, framed, heads, remark, swatch
+from seqtoolkit.compare.markup import card, cell, framed, heads, prose, remark, swatch
 from seqtoolkit.compare.metric import final
 from seqtoolkit.compare.statistic import LEVEL, Summary
 from seqtoolkit.compare.table import NONE, count, interval, number, spread
@@ -16,8 +16,8 @@ _HEADS = ("mean", "sd", f"{LEVEL:.0%} interval", "min", "max")
 
 def seeds(comparison: Comparison, metric: Measured) -> str:
     """The statistics of one metric, a line a group."""
-    kinds = [("final", metric.final)] + ([("best", metric.best)] if metric.better else [])
-    top = "".join(f'<th colspan="{len(_HEADS)}" scope="colgroup">{kind} values</th>' for kind, _ in kinds)
+    kinds = metric.values
+    top = "".join(f'<th colspan="{len(_HEADS)}" scope="colgroup">{kind} values</th>' for kind in kinds)
     header = heads(["group", "runs", *(each for _ in kinds for each in _HEADS)])
     lines = []
     for place, group in enumerate(comparison.groups):
@@ -26,7 +26,7 @@ def seeds(comparison: Comparison, metric: Measured) -> str:
             f'<th scope="row" data-value="{escape(group.name)}">{swatch(place)}{escape(group.name)}</th>',
             cell(count(final_summary), 0 if final_summary is None else final_summary.n),
         ]
-        for _, found in kinds:
+        for found in kinds.values():
             cells += _statistics(found[group.name])
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return framed(f"<tr><td></td><td></td>{top}</tr>{header}", lines)
@@ -85,41 +85,39 @@ def settings(comparison: Comparison) -> str:
 def runs(comparison: Comparison) -> str:
     """All runs: those that count with their values, and those that are left out."""
     shown = [metric.name for metric in comparison.metrics]
-    header = heads(["run", "group", "seed", *shown, "id"])
+    header = heads(["run", "id", "group", "seed", *shown], {"id", "group"})
     lines = []
     for place, group in enumerate(comparison.groups):
         for each in group.records:
             values = (final(each, name) for name in shown)
             cells = [
                 cell(each.name, each.name, head=True),
+                _linked(comparison, each.run_id),
                 f'<td data-value="{escape(group.name)}" class="text">{swatch(place)} {escape(group.name)}</td>',
                 cell(seed_of(each), seed_of(each)),
                 *(cell(number(value), value) for value in values),
-                f'<td class="text" data-value="{escape(each.run_id)}"><code>{_linked(comparison, each.run_id)}</code></td>',
             ]
             lines.append(f'<tr id="run-{escape(each.run_id)}">{"".join(cells)}</tr>')
     parts = [card("Runs", "<small>final values</small>", framed(header, lines))]
     if comparison.left:
         out = [
-            f"<tr>{cell(each.name, each.name, head=True)}<td class='text long' data-value=''>{escape(each.reason)}</td>"
-            f"<td class='text' data-value=''><code>{_linked(comparison, each.run_id)}</code></td></tr>"
+            f"<tr>{cell(each.name, each.name, head=True)}{_linked(comparison, each.run_id)}{prose(each.reason)}</tr>"
             for each in comparison.left
         ]
-        parts.append(card("Runs that are left out", "", framed(heads(["run", "why", "id"]), out)))
+        parts.append(card("Runs that are left out", "", framed(heads(["run", "id", "why"], {"id", "why"}), out)))
     return "\n".join(parts)
 
 
 def _linked(comparison: Comparison, run_id: str) -> str:
-    """A run's id, which is a link where the store has pages of its own."""
+    """A cell with a run's id, a link where the store has pages of its own."""
+    short = f"<code>{escape(run_id[:8] if len(run_id) == 32 else run_id)}</code>"
     address = comparison.selection.address(run_id)
-    return f'<a href="{escape(address)}">{escape(run_id)}</a>' if address else escape(run_id)
+    inner = f'<a href="{escape(address)}">{short}</a>' if address else short
+    return f'<td class="text" data-value="{escape(run_id)}" title="{escape(run_id)}">{inner}</td>'
 
 
 def same(comparison: Comparison) -> str:
     """The settings that all runs share, folded."""
-    lines = [
-        f"<tr>{cell(key, key, head=True)}<td class='text long' data-value=''>{escape(value)}</td></tr>"
-        for key, value in comparison.grouping.same.items()
-    ]
-    inner = framed(heads(["setting", "value"]), lines)
+    lines = [f"<tr>{cell(key, key, head=True)}{prose(value)}</tr>" for key, value in comparison.grouping.same.items()]
+    inner = framed(heads(["setting", "value"], {"value"}), lines)
     return f'<details class="card"><summary>Settings that are the same in all runs ({len(lines)})</summary>{inner}</details>'

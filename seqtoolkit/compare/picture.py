@@ -34,7 +34,7 @@ def draw(comparison: Comparison, metric: Measured, path: Path) -> None:
 
 
 def _panel(panel: Any, bands: Mapping[str, Band], places: Mapping[str, int]) -> None:
-    marks = {"interval": "mean and 95 % interval", "range": "mean, min to max", "line": "one run"}
+    marks = {"interval": "mean and 95% interval", "range": "mean, min to max", "line": "one run"}
     for name, each in bands.items():
         color, dash = _COLORS[places[name] % len(_COLORS)], _DASHES[places[name] // len(_COLORS) % len(_DASHES)]
         label = f"{name} ({each.runs} runs, {marks[each.kind]})" if each.runs > 1 else f"{name} (one run)"

@@ -8,9 +8,9 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from seqtoolkit.compare.comparison import Comparison, Measured
+from seqtoolkit.compare.comparison import Comparison, Kind, Measured
 from seqtoolkit.compare.group import seed_of
 from seqtoolkit.compare.metric import final
 from seqtoolkit.compare.statistic import LEVEL, METHOD, Summary
@@ -23,18 +23,17 @@ class Row(NamedTuple):
     """The statistics of one quantity of one group."""
 
     metric: str
-    value: Literal["final", "best"]
+    value: Kind
     group: str
     summary: Summary | None
 
 
 def rows(comparison: Comparison) -> Iterator[Row]:
-    """Metric by metric and group by group: the final values, the best ones where a direction is known, the costs."""
+    """Metric by metric and group by group: the final values and the best ones, and then what the runs have taken."""
     names = [group.name for group in comparison.groups]
     for metric in comparison.metrics:
-        yield from (Row(metric.name, "final", name, metric.final[name]) for name in names)
-        if metric.better is not None:
-            yield from (Row(metric.name, "best", name, metric.best[name]) for name in names)
+        for kind, found in metric.values.items():
+            yield from (Row(metric.name, kind, name, found[name]) for name in names)
     for cost, found in comparison.costs.items():
         yield from (Row(cost, "final", name, found[name]) for name in names)
 
@@ -43,17 +42,21 @@ def number(value: float | None) -> str:
     """A number for people: four decimals, or as many digits as matter."""
     if value is None or math.isnan(value):
         return NONE
-    size = abs(value)
-    if size >= 1e9 or 0 < size < 1e-3:
-        return f"{value:.3g}"
-    return f"{value:,.{4 if size < 10 else 2 if size < 1000 else 0}f}"
+    return f"{value:.3g}" if abs(value) >= 1e9 or 0 < abs(value) < 1e-3 else f"{value:,.{_decimals(value)}f}"
 
 
 def spread(summary: Summary | None) -> str:
     """Mean and standard deviation."""
     if summary is None:
         return NONE
-    return number(summary.mean) + ("" if summary.deviation is None else f" ± {number(summary.deviation)}")
+    if summary.deviation is None:
+        return number(summary.mean)
+    shown = f"{summary.deviation:,.{_decimals(summary.mean)}f}"
+    return f"{number(summary.mean)} ± {shown if float(shown.replace(',', '')) else number(summary.deviation)}"
+
+
+def _decimals(value: float) -> int:
+    return 4 if abs(value) < 10 else 2 if abs(value) < 1000 else 0
 
 
 def interval(summary: Summary | None) -> str:
@@ -84,10 +87,9 @@ def markdown(comparison: Comparison) -> str:
     names = [group.name for group in comparison.groups]
     parts = [f"# {comparison.name}\n", f"{comparison.origin}; {headline(comparison)}\n"]
     for metric in comparison.metrics:
-        kinds = [("final", metric.final)] + ([("best", metric.best)] if metric.better else [])
         cells = [
             [name, kind, count(found[name]), spread(found[name]), interval(found[name]), ends(found[name])]
-            for kind, found in kinds
+            for kind, found in metric.values.items()
             for name in names
         ]
         heads = ["group", "value", "n", "mean ± sd", f"{LEVEL:.0%} interval", "min to max"]
@@ -187,8 +189,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
             {
                 "name": each.name,
                 "better": each.better,
-                "final": {name: data(found) for name, found in each.final.items()},
-                "best": {name: data(found) for name, found in each.best.items()},
+                **{kind: {name: data(one) for name, one in found.items()} for kind, found in each.values.items()},
                 "winner": each.verdict.winner,
                 "verdict": each.verdict.reason,
             }
