@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from seqtoolkit.description import NOTE, describe, title
 from seqtoolkit.flow.core import attends
 from seqtoolkit.flow.heatmap import ready
 from seqtoolkit.flow.model import Decoding, Model
@@ -169,11 +170,15 @@ class Experiment:
         }
 
     def _start(self, place: RunFolder, tags: Mapping[str, str]) -> str | None:
+        changes = place.notes.get("changes", [])
         tags = {**tags, "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
+        if place.tracked is None:  # later it is the user's to edit
+            about = {"name": self.plan.name, "folder": place.path.name, "changes": changes}
+            tags = {NOTE: describe(self.plan, self.graph, **about), **tags}
         params = {**flat(self.plan.resolved), "parameters": self.graph.parameters}
         with _under("track", self.plan.track.factory):
             run_id = self.tracker.start(
-                name=place.path.name, params=params, tags=tags, folder=place.path, resume=place.tracked
+                name=title(self.plan, changes), params=params, tags=tags, folder=place.path, resume=place.tracked
             )
         self.tracker.artifact(place.config)
         return run_id

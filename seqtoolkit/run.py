@@ -78,6 +78,7 @@ class Pipeline:
         """
         experiment = Experiment(self.plan, self.registry)
         place = RunFolder.create(Path(folder), self.plan.name, self.plan.resolved)
+        place.note(changes=list(self.config.changes))
         return experiment(place, progress, tags=tags, also=observers)
 
     @classmethod

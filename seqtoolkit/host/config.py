@@ -33,6 +33,8 @@ class Config:
     """Where keys come from: a line of the file, or an override."""
     problems: tuple[Problem, ...] = ()
     """What is wrong already."""
+    changes: tuple[str, ...] = ()
+    """The overrides, as they were given."""
 
     def located(self, key: Key) -> str:
         """Where a key, or what it is inside of, comes from; empty where that is not known."""
@@ -63,7 +65,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         if isinstance(slot.default, list):
             tree.setdefault(slot.key[0], list(slot.default))
     problems += override(tree, overrides, origins)
-    return Config(name, tree, origins, tuple(problems))
+    return Config(name, tree, origins, tuple(problems), tuple(overrides))
 
 
 def freeze(config: Config, registry: Registry, sections: Mapping[str, type]) -> Plan:

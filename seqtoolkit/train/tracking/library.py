@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,6 +127,7 @@ class Library:
         sweep: str | None = None,
         parent: str | None = None,
         kind: str | None = None,
+        latest: int | None = None,
         curves: bool | Iterable[str] = False,
     ) -> list[StoredRun]:
         """The runs that are not deleted, the latest first.
@@ -135,6 +137,7 @@ class Library:
             sweep: Only runs with this tag `seqtoolkit.sweep`: the parent and the trials.
             parent: Only runs that are part of the run with this id.
             kind: Only runs with this tag `seqtoolkit.kind`: `sweep`.
+            latest: How many at most; all where None.
             curves: Whether the histories of the metrics are read as well: of all but `system/...`, or of those named.
         """
         wanted = {SWEEP_TAG: sweep, PARENT_TAG: parent, KIND_TAG: kind}
@@ -143,7 +146,8 @@ class Library:
             [each.experiment_id for each in self.experiments()] if experiment is None else [self.experiment(experiment)]
         )
         with told(), translated(self.uri):
-            found = list(pages(self._client.search_runs, ids, text, order_by=["attributes.start_time DESC"]))
+            runs = pages(self._client.search_runs, ids, text, order_by=["attributes.start_time DESC"])
+            found = list(islice(runs, latest))
         return [self._stored(each, curves=curves) for each in found]
 
     def run(self, run_id: str, *, curves: bool | Iterable[str] = False) -> StoredRun:
