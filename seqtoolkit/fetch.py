@@ -67,14 +67,14 @@ def fetch_model(address: str, folder: Path, store: str | None = None) -> RunFold
     home = folder / FETCHED / version.key
     if not home.is_dir():
         with _kept(home) as copy:
-            registry.download(version, copy)
-            place = package(copy)
+            model = registry.download(version, copy)
+            place = package(model)
             if version.run_id is not None:
                 experiment = registry.library.run(version.run_id).experiment_id
                 State(store=public(registry.uri), experiment=experiment, run=version.run_id, ended=True).save(
                     place.path
                 )
-            _move(copy, home)
+            _move(model, home)
     return package(home)
 
 

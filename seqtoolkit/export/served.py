@@ -31,8 +31,14 @@ class Questions:
         """The answers to the questions of a data frame, in order; one that is none of this task has its `error`."""
         import pandas as pd
 
-        found = self.asker.stream([str(each) for each in model_input["question"]])
-        rows = [(each.answer, each.error) for each in found]
+        given = list(model_input["question"])
+        found = self.asker.stream([each if isinstance(each, str) else "" for each in given])
+        rows = [
+            (each.answer, each.error)
+            if isinstance(asked, str)
+            else (None, f"wanted a text, got {type(asked).__name__}")
+            for asked, each in zip(given, found, strict=True)
+        ]
         return pd.DataFrame(rows, columns=["answer", "error"], dtype=object)
 
     def example(self) -> Any:

@@ -12,6 +12,7 @@ from seqtoolkit.train.tracking.library import Library, LibraryError, pages, quot
 from seqtoolkit.train.tracking.store import public, ready, translated
 
 _ADDRESS = re.compile(r"models:/+(?P<name>[^/:@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/:@]+))")
+_LOGGED = re.compile(r"models:/+(?P<key>m-[\w-]+)")
 _ALIAS = re.compile(r"(?!(?i:latest|v\d+|\d+)$)[\w-]{1,255}", re.ASCII)
 
 
@@ -67,10 +68,13 @@ class ModelRegistry:
             )
         with told(), translated(self.uri):
             found = self._client.get_model_version(name, version)
-            location = self._client.get_model_version_download_uri(name, version)
-            if model_id := found.model_id:
-                location = self._client.get_logged_model(model_id).artifact_location
-        key = model_id or re.sub(r"\W", "_", f"{name}-{version}-{found.creation_timestamp}")
+            logged = _LOGGED.fullmatch(found.source or "")
+            if logged is None:
+                key = re.sub(r"\W", "_", f"{name}-{version}-{found.creation_timestamp}")
+                location = self._client.get_model_version_download_uri(name, version)
+            else:
+                key = logged["key"]
+                location = self._client.get_logged_model(key).artifact_location
         return Version(name, version, found.run_id or None, key, location)
 
     def versions(self, name: str) -> list[str]:
@@ -83,13 +87,13 @@ class ModelRegistry:
             raise LibraryError(f"no model {name!r} is registered in {public(self.uri)}; there are: {there}")
         return sorted((str(each.version) for each in found), key=int)
 
-    def download(self, version: Version, to: Path) -> None:
-        """Copy a version's files into the folder `to`, which is made."""
+    def download(self, version: Version, to: Path) -> Path:
+        """Copy a version's files into the folder `to`, which is made; returns the folder inside that has them."""
         from mlflow.artifacts import download_artifacts
 
         to.mkdir(parents=True)
         with told(), translated(self.uri):
-            download_artifacts(artifact_uri=version.location, dst_path=str(to), tracking_uri=self.uri)
+            return Path(download_artifacts(artifact_uri=version.location, dst_path=str(to), tracking_uri=self.uri))
 
     def register(
         self, name: str, run_id: str, step: int, save: Callable[[Any], Path], alias: str | None = None
