@@ -116,7 +116,7 @@ class Profile:
             try:
                 with _hushed():
                     self._profiler.start()
-            except RuntimeError as error:  # such as that of another profiler that is at work
+            except RuntimeError as error:  # what the machine's own profiling refuses
                 self._profiler = None
                 self._run.note(f"profile: no trace: {error}")
 
