@@ -93,6 +93,10 @@ def _print(made: Sweep, rows: list[Row]) -> None:
     typer.echo(f"sweep   {made.name}")
     if where := made.parent.where():
         typer.echo(f"look    {where}")
+    if not made.interrupted and best is not None:
+        if not made.idle and (page := made.compare()):
+            typer.echo(f"page    {page}")
+        typer.echo(f"compare seqtoolkit compare {made.name}")
 
 
 def _command() -> str:

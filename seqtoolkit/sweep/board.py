@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from seqtoolkit.sweep.design import described
+from seqtoolkit.sweep.design import described, shown
 from seqtoolkit.sweep.row import ENDED, Better, Row, best_of, counts
 
 WIDTH = 100
@@ -50,8 +51,8 @@ class Board:
         elif time.monotonic() >= self._due:
             self._due = time.monotonic() + _EVERY
             title = Text(f"{self.name}   {self._left(rows)}")
-            shown = _shown(rows, max(4, self._console.height - _FRAME))
-            self._live.update(Group(title, table(shown, self.metric)), refresh=True)
+            some = _some(rows, max(4, self._console.height - _FRAME))
+            self._live.update(Group(title, table(some, self.metric, runs=False)), refresh=True)
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -85,23 +86,26 @@ class Board:
         return ", ".join(words)
 
 
-def table(rows: Iterable[Row], metric: str) -> Table:
-    """Trials as a table, in the order given."""
+def table(rows: Iterable[Row], metric: str, *, runs: bool = True) -> Table:
+    """Trials as a table, in the order given, with the names of their `runs` or without."""
     rows = list(rows)
     keys = list(dict.fromkeys(key for row in rows for key in row.values))
-    found = Table(
-        "trial", "status", *keys, "step", metric, "time", "run", box=None, pad_edge=False, header_style="bold"
-    )
+    heads = ("trial", "status", *_short(keys), "step", metric, "time", *(["run"] if runs else []))
+    found = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for column in (found.columns[0], *found.columns[2 + len(keys) : 5 + len(keys)]):
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
+    if runs:
+        found.columns[-1].no_wrap = True
     for row in rows:
-        values = [described({"": row.values[key]})[1:] if key in row.values else "" for key in keys]
-        step = f"{row.step}/{row.steps}" if row.steps else ""
-        best = "" if row.best is None else f"{row.best:.4f}"
-        took = "" if row.seconds is None else clock(row.seconds)
-        name = row.run.rpartition("/")[2] if row.run else ""
-        cells = [Text(each, overflow="fold") for each in (*values, step, best, took, name)]
-        found.add_row(str(row.number), Text(row.status, _STYLES.get(row.status, "")), *cells)
+        values = [shown(row.values[key]) if key in row.values else "" for key in keys]
+        cells = [
+            f"{row.step}/{row.steps}" if row.steps else "",
+            "" if row.best is None else f"{row.best:.4f}",
+            "" if row.seconds is None else clock(row.seconds),
+            *([Path(row.run or "").name] if runs else []),
+        ]
+        texts = [Text(each, overflow="fold") for each in (*values, *cells)]
+        found.add_row(str(row.number), Text(row.status, _STYLES.get(row.status, "")), *texts)
     return found
 
 
@@ -112,10 +116,16 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def _shown(rows: list[Row], most: int) -> list[Row]:
+def _some(rows: list[Row], most: int) -> list[Row]:
     """As many rows as there is room for, by number: those under way, then the last that ended, then the next."""
     running = [row for row in rows if row.status == "running"]
     ended = [row for row in rows if row.status in ENDED]
     waiting = [row for row in rows if row.status == "waiting"]
     chosen = [*running, *ended[::-1], *waiting][:most]
     return sorted(chosen, key=lambda row: row.number)
+
+
+def _short(keys: list[str]) -> list[str]:
+    """Keys without what is before their last dot, where that tells them apart."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [short if last.count(short) == 1 else key for short, key in zip(last, keys, strict=True)]

@@ -113,12 +113,13 @@ class Crew:
         return member
 
     def collect(self) -> Iterator[tuple[Member, Outcome]]:
-        """Those whose processes have ended; they are members no more."""
+        """Those whose processes have ended; each is a member no more, and still held while it is looked at."""
         for number, member in list(self.members.items()):
             code = member.process.poll()
             member.reading.read()
             if code is not None:
-                yield member, self._dismiss(number, code)
+                with member.lock:
+                    yield member, self._dismiss(number, code)
 
     def interrupt(self) -> None:
         """Have all of them save and end."""
@@ -129,7 +130,8 @@ class Crew:
         """End all of them at once."""
         for number, member in list(self.members.items()):
             member.process.kill()
-            self._dismiss(number, member.process.wait())
+            with member.lock:
+                self._dismiss(number, member.process.wait())
 
     def _dismiss(self, number: int, code: int) -> Outcome:
         member = self.members.pop(number)
@@ -139,7 +141,6 @@ class Crew:
         found = outcome(member.place, code)
         if found.status in ("failed", "killed"):
             member.place.note(status={"failed": "FAILED", "killed": "KILLED"}[found.status])
-        member.lock.release()
         return found
 
 

@@ -127,10 +127,11 @@ class Design:
 
 def described(params: Mapping[str, Any]) -> str:
     """The values of a trial in one line."""
-    return " ".join(f"{key}={_short(value)}" for key, value in params.items())
+    return " ".join(f"{key}={shown(value)}" for key, value in params.items())
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of a trial, as short as it can be."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

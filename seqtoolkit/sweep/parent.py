@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from seqtoolkit.host.plan import Plan
+from seqtoolkit.sweep.design import Design
 from seqtoolkit.sweep.row import ENDED, Better, Row, best_of, counts
-from seqtoolkit.train.tracking import Status, Tracker
+from seqtoolkit.train.tracking import NullTracker, Status, Tracker
 from seqtoolkit.train.tracking.outbox import State
 
 KIND, SWEEP, TRIAL, PARENT = "seqtoolkit.kind", "seqtoolkit.sweep", "seqtoolkit.trial", "mlflow.parentRunId"
@@ -32,8 +33,11 @@ class Parent:
         self._begun = False
         self._told: Mapping[str, float] = {}
 
-    def begin(self, params: Mapping[str, str], resume: str | None) -> None:
+    def begin(self, design: Design, metric: str, resume: str | None) -> None:
         """Start recording, or go on with the run `resume`. Raises ValueError where the store will not have it."""
+        params = {f"sweep.space.{key}": text for key, text in design.space.written().items()}
+        params |= {f"sweep.{name}": str(getattr(design.settings, name)) for name in ("search", "prune", "seed")}
+        params |= {"sweep.metric": metric, "sweep.trials": str(len(design.wanted()))}
         tags = {KIND: "sweep", SWEEP: self.name, "seqtoolkit.pipeline": self._pipeline}
         self._tracker.start(name=self.name, params=params, tags=tags, folder=self.folder, resume=resume)
         self._begun = True
@@ -72,5 +76,5 @@ class Parent:
         self._tracker.end(status)
 
     def where(self) -> str:
-        """One line for the user: where the sweep is recorded."""
-        return self._tracker.where() if self._begun else ""
+        """One line for the user: where the sweep is recorded; none where it is not."""
+        return self._tracker.where() if self._begun and not isinstance(self._tracker, NullTracker) else ""

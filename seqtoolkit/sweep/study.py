@@ -7,12 +7,13 @@ import re
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -169,13 +170,19 @@ class Study:
         return trial.params
 
     def note(self, number: int, **new: Any) -> None:
-        """Remember facts of a trial that runs."""
+        """Remember facts of a trial that runs; of one that was taken for dead meanwhile, nothing."""
         known = facts(self.storage.get_trial(self._id(number)))
-        self.storage.set_trial_user_attr(self._id(number), _FACTS, {**known, **new})
+        with suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(self._id(number), _FACTS, {**known, **new})
 
     def end(self, number: int, state: TrialState, value: float | None = None) -> None:
         """Say how a trial has ended; `value` where it is complete. One that has ended already stays as it is."""
-        self._study.tell(number, value, state=state, skip_if_finished=True)
+        with suppress(UpdateFinishedTrialError):
+            self._study.tell(number, value, state=state, skip_if_finished=True)
+
+    def runs(self, number: int) -> bool:
+        """Whether a trial is under way, as the storage has it now."""
+        return self.storage.get_trial(self._id(number)).state is TrialState.RUNNING
 
     def again(self, numbers: Iterable[int]) -> None:
         """Have failed trials run anew, as trials of their own that take their places."""
