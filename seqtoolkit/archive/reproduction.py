@@ -227,4 +227,4 @@ def _explained(error: Exception, entry: Entry) -> Exception:
 
 def told(name: str, values: Sides) -> str:
     """A difference of the environment, in a line."""
-    return f"{name}: was {values.get('a', 'not there')}, is now {values.get('b', 'not there')}"
+    return f"{name}: was {values.get('a', 'not recorded')}, is now {values.get('b', 'not there')}"

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from seqtoolkit.archive import Description, Difference, Listed, Reproduction
 
-WIDTH = 110
-"""Columns that the list has at least: on a narrower terminal its lines break, and none of it is cut off."""
+WIDEST = 160
+"""Columns that a table may take, be the terminal narrower: its lines break there, and none of it is cut off."""
 _COLORS = {"FINISHED": "green", "RUNNING": "cyan", "STARTING": "cyan", "KILLED": "yellow", "UNSTARTED": "yellow"}
 
 
@@ -45,7 +46,7 @@ def print_list(found: list[Listed], sort: str | None) -> None:
         progress = "" if each.step is None else f"{each.step}/{'?' if each.steps is None else each.steps}"
         cells = [
             Text(each.run),
-            Text(f"{each.begun:%m-%d %H:%M}"),
+            Text(f"{each.begun:%Y-%m-%d %H:%M}"),
             Text(_span(each.seconds)),
             *(Text("" if value is None else str(value)) for value in (each.pipeline, each.core, each.seed)),
             Text(each.status, style=_COLORS.get(each.status, "red")),
@@ -182,5 +183,7 @@ def _short(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _print(table: Table) -> None:
     console = Console(highlight=False)
-    console.width = max(console.width, WIDTH)
+    console.width = max(
+        console.width, min(Measurement.get(console, console.options.update(width=WIDEST), table).maximum, WIDEST)
+    )
     console.print(table)
