@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seqtoolkit.testing import check_source
 from seqtoolkit_program_eval import ProgramError, ProgramEval
-from seqtoolkit_program_eval.source import PROBLEMS, belongs
+from seqtoolkit_program_eval.source import PROBLEMS, TOKENS, belongs
 
 LTE = "learning_to_execute"
 SPLITS = ("train", "valid", "test")
@@ -256,6 +256,79 @@ def test_a_person_asks_in_any_spelling():
         statements.ask("print(1)\nprint(2)")
     with pytest.raises(ProgramError, match="line 1, column 3"):
         source.ask("1+")
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ("1+", "line 1, column 3: expected a number"),
+        ("1 /\n 2", "line 1, column 3: expected"),
+        ("é", "line 1, column 1"),
+        ("", "line 1, column 1"),
+        ("1" * 1001, "the program has a number of 1,001 digits; at most 1,000 are read"),
+    ],
+)
+def test_what_is_no_program_is_told(question, message):
+    """A text that is no program, or too large, is a ValueError of one line that says what is wrong, and where."""
+    with pytest.raises(ProgramError, match=message) as caught:
+        ProgramEval().ask(question)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("grammar", ["program_eval", LTE])
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_the_example_is_a_question(problem, grammar, tokens):
+    """What `asks` has as an example, in one line, is a program of the source's own language and problem."""
+    source = ProgramEval(problem, 3, 2, grammar=grammar, tokens=tokens)
+    asks = source.asks
+    assert "\n" not in asks
+    assert asks.startswith(f"a program of {grammar}, such as `")
+    text = asks.split("`")[1]
+    assert source.questions.decode(source.ask(text)["question"].values) == text
+
+
+def test_a_question_longer_than_any_that_is_drawn():
+    """The modulus goes by the digits that there are, as it does where such programs are drawn."""
+    drawn, short = ProgramEval(length=6, nesting=1, curriculum="baseline"), ProgramEval(length=2, nesting=1)
+    texts, answers = drawn.programs(np.arange(50))
+    asked = [short.answers.decode(short.ask(text)["answer"].values) for text in texts]
+    assert asked == answers
+    assert any(len(answer) > short.longest for answer in answers)
+
+
+@pytest.mark.parametrize(("terminate", "steps"), [(True, 1), (False, 0)])
+def test_there_is_room_for_all_that_a_model_says(terminate, steps):
+    """A question is answered in as many steps as the longest answer has; after its true end nothing is wanted or counted."""
+    source = ProgramEval(length=3, terminate=terminate)
+    block = source.ask("1+1")
+    assert source.longest == 4
+    assert block["answer"].values[1 + steps :].tolist() == [-100] * (3 - steps)
+    assert block["counted"].values.tolist() == [True, False, False, False]
+    inputs, targets = block["question"].values, block["answer"].values
+    said = source.answers.encode(["2345"]).values
+    assert source.show(inputs, targets, said) == ("1+1", "2", "2345" if terminate else "2")
+    unbounded = ProgramEval(length=3, terminate=terminate, grammar=LTE)
+    assert len(unbounded.ask("print(1+1)")["answer"].values) == 1 + steps
+
+
+def test_what_is_said_beyond_the_longest_answer_is_not_shown():
+    """Batches of round lengths have steps at which nothing was ever learned."""
+    source = ProgramEval(length=1)
+    texts = source.ask("9+9")
+    said = source.answers.encode(["1877"]).values
+    targets = np.concatenate([texts["answer"].values, [-100, -100]])
+    assert source.longest == 2
+    assert source.show(texts["question"].values, targets, said).answer == "18"
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "low"), [("baseline", (3, 2)), ("mix", (1, 1)), ("naive", (1, 1)), ("combine", (1, 1))]
+)
+def test_difficulties_that_are_covered(curriculum, low):
+    """The baseline has the greatest length and nesting alone, the others all from 1 on."""
+    covers = ProgramEval(length=3, nesting=2, curriculum=curriculum).covers
+    assert covers == {"length": (low[0], 3), "nesting": (low[1], 2)}
 
 
 @pytest.mark.parametrize(
