@@ -15,13 +15,13 @@ _LONGEST, _MOST = 24, 3
 
 
 def title(plan: Plan, changes: Iterable[str] = ()) -> str:
-    """A name by which a run is known among others: its core, what was changed, its seed, as `rmc lr=0.01 seed 0`.
+    """A name by which a run is known among others: its core, its seed, what was changed, as `rmc seed 0 lr=0.01`.
 
     `changes` are the overrides of the pipeline. Changes of how long a run takes and how it is looked at tell nothing.
     """
     telling = [each for each in changes if not _AROUND.match(each)]
     words = [_short(each) for each in telling[:_MOST]] + ["..."] * (len(telling) > _MOST)
-    return " ".join([plan.core.use, *words, f"seed {plan.sections['run'].seed}"])
+    return " ".join([plan.core.use, f"seed {plan.sections['run'].seed}", *words])
 
 
 def describe(plan: Plan, graph: Graph, *, name: str, folder: str, changes: Iterable[str] = ()) -> str:

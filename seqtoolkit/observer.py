@@ -147,17 +147,29 @@ class Plots:
 
 
 class Tracking:
-    """Tells the tracking store."""
+    """Tells the tracking store: what a training had taken by a step, `seconds`, once a step.
+
+    MLflow draws a metric over another by their order, and would pair later points with earlier seconds.
+    """
+
+    def __init__(self) -> None:
+        self._step, self._taken = -1, set[str]()
 
     @hookimpl
     def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         """Record training metrics."""
-        run.tracker.log(metrics, step)
+        self._tell(run, step, metrics)
 
     @hookimpl
     def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         """Record an evaluation."""
-        run.tracker.log(metrics, step)
+        self._tell(run, step, metrics)
+
+    def _tell(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        if step != self._step:
+            self._step, self._taken = step, set()
+        run.tracker.log({name: value for name, value in metrics.items() if name not in self._taken}, step)
+        self._taken |= {name for name in metrics if "/" not in name}
 
     @hookimpl(trylast=True)
     def run_ended(self, run: Run, status: Any) -> None:

@@ -21,8 +21,7 @@ PARAMS_PER_CALL = 100
 KEY_TAG = "seqtoolkit.key"
 EXPERIMENT = {
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.note.content": "Runs of seqtoolkit. The menu *Views* of the page of runs, once `seqtoolkit ui` has filled it,"
-    " compares cores at once; `seqtoolkit compare` tells which differ by more than their seeds do.",
+    "mlflow.note.content": "Runs of seqtoolkit. `seqtoolkit ui` fills the menu *Views*, `seqtoolkit compare` weighs cores.",
 }
 """The tags of an experiment: what it is to MLflow's pages, which else take it for one of language models."""
 _LONGEST = {"param": 6000, "tag": 8000, "key": 250}
