@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.model import Model
 from seqtoolkit.folder import CONFIG, RunError, RunFolder
 from seqtoolkit.run import Pipeline
-from seqtoolkit.train.checkpoint import MANIFEST, load_weights, manifest, verify
+from seqtoolkit.train.checkpoint import MANIFEST, WEIGHTS, load_weights, manifest, verify
 
 NEEDS, FILES = "needs", "files"
 """What an exported model's manifest says beside a checkpoint's: the versions of the distributions that it needs, and which
@@ -65,14 +65,8 @@ class Trained:
             CheckpointError: an exported model is damaged.
         """
         place, weights = _locate(run, checkpoint, Path(folder), store)
-        known = manifest(weights)
-        changes: list[str] = []
-        if weights == place.path:
-            _require(known.get(NEEDS, {}), str(run))
-            for name in known["sha256"]:
-                verify(weights, name)
-            changes += [f"{key}={json.dumps(str(weights / name))}" for key, name in known.get(FILES, {}).items()]
-        return cls(Pipeline.load(place.config, [*changes, *overrides]), weights, place, known["step"])
+        changes = _unpack(weights, str(run)) if weights == place.path else []
+        return cls(Pipeline.load(place.config, [*changes, *overrides]), weights, place, manifest(weights)["step"])
 
     @cached_property
     def graph(self) -> Graph:
@@ -126,15 +120,23 @@ def _locate_run(word: str, checkpoint: str, folder: Path, store: str | None) -> 
     return place, place.checkpoint(checkpoint)
 
 
-def _require(needs: dict[str, str], name: str) -> None:
-    """Raises RunError where a distribution is not installed that an exported model needs."""
-    if missing := list(_missing(needs)):
+def _unpack(model: Path, name: str) -> list[str]:
+    """What changes in the pipeline of an exported model: where the files are that came along.
+
+    Raises CheckpointError where a file is not the one that was exported, RunError where a distribution is not installed.
+    """
+    known = manifest(model)
+    for file in (CONFIG, WEIGHTS, *known["sha256"]):
+        verify(model, file)
+    needs, along = known.get(NEEDS, {}), known.get(FILES, {})
+    if missing := [f"{each}=={wanted}" for each, wanted in needs.items() if not _installed(each)]:
         raise RunError(f"{name} needs what is not installed here: pip install {' '.join(missing)}")
+    return [f"{key}={json.dumps(str(model / file))}" for key, file in along.items()]
 
 
-def _missing(needs: dict[str, str]) -> Iterator[str]:
-    for distribution, wanted in needs.items():
-        try:
-            version(distribution)
-        except PackageNotFoundError:
-            yield f"{distribution}=={wanted}"
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True

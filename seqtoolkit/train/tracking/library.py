@@ -87,6 +87,7 @@ class Library:
     def __init__(self, uri: str | None = None) -> None:
         """Open the store at `uri`, or the one that MLflow's own settings name; makes none where there is none."""
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # nobody waits minutes to hear that it is away
         with told():
             self.uri = resolve(uri)
             file = database(self.uri)
