@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -14,7 +14,7 @@ from seqtoolkit.host.assemble import make_source
 from seqtoolkit.host.config import Config, load
 from seqtoolkit.host.freezer import AROUND, Freezer
 from seqtoolkit.host.plan import Plan
-from seqtoolkit.host.problem import ConfigError, suggest
+from seqtoolkit.host.problem import ConfigError, one_line, suggest
 from seqtoolkit.host.reader import Reader
 from seqtoolkit.host.registry import Registry, discover
 from seqtoolkit.run import Pipeline
@@ -91,8 +91,12 @@ class Design:
         return [{}] * (self.settings.trials or _TRIALS)
 
     def pipeline(self, params: Params) -> Pipeline:
-        """The pipeline of a trial."""
-        return Pipeline(load(self.source, [*self.fixed, *self.space.overrides(params)]), self.registry)
+        """The pipeline of a trial; what is wrong with it is not said to come from an override, for nobody wrote that."""
+        own = self.space.overrides(params)
+        config = load(self.source, [*self.fixed, *own])
+        made = {f"override {one_line(each)}" for each in own}
+        origins = {key: origin for key, origin in config.origins.items() if origin not in made}
+        return Pipeline(replace(config, origins=origins), self.registry)
 
     def check(self) -> Objective:
         """Check every trial of a grid, and each value of other searches, without touching data or a device.

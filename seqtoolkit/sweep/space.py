@@ -150,11 +150,12 @@ def split(text: str) -> list[str]:
 
     Raises ValueError where one of these is not closed.
     """
-    pieces, open_, quote, before = [""], [], "", ","
+    pieces, open_, quote, before, escaped = [""], [], "", ",", False
     for letter in text:
         if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"" and before in ",([{:=":
+            quote = "" if letter == quote and not escaped else quote
+            escaped = letter == "\\" and quote == '"' and not escaped
+        elif letter in "'\"" and before in ",([{:='":
             quote = letter
         elif letter in _PAIRS:
             open_.append(_PAIRS[letter])
