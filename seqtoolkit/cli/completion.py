@@ -14,7 +14,6 @@ from typing import Any
 
 import typer
 
-from seqtoolkit.cli.key import Memory, Offers, offers
 from seqtoolkit.host.document import parse
 from seqtoolkit.host.override import override
 from seqtoolkit.host.registry import discover
@@ -26,6 +25,8 @@ _CONFIG = "config.yaml"
 _MOST = 200
 """Files that are offered at most."""
 
+Offers = list[tuple[str, str]]
+"""What can stand in the place of an incomplete word, each with what it is."""
 Complete = Callable[[typer.Context, str], Offers]
 
 
@@ -66,6 +67,8 @@ def runs(ctx: typer.Context, incomplete: str) -> Offers:
 @_silent
 def overrides(ctx: typer.Context, incomplete: str) -> Offers:
     """Changes `key=value` of the command's pipeline, or of its run's; commas part values where a command takes several."""
+    from seqtoolkit.cli.key import Memory, offers
+
     several = ctx.info_name == "sweep"
     return offers(Memory(discover()), _tree(ctx.params), incomplete, several=several)
 
@@ -73,6 +76,8 @@ def overrides(ctx: typer.Context, incomplete: str) -> Offers:
 @_silent
 def keys(ctx: typer.Context, incomplete: str) -> Offers:
     """Keys alone, as `model.core`."""
+    from seqtoolkit.cli.key import Memory, offers
+
     found = offers(Memory(discover()), _tree(ctx.params), incomplete)
     return [(key.removesuffix("="), doc) for key, doc in found if key.endswith(("=", "."))]
 

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from seqtoolkit.cli.completion import Offers
 from seqtoolkit.host.annotation import alternatives
 from seqtoolkit.host.freezer import KEYS, SLOTS, Slot
 from seqtoolkit.host.reader import complete
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.host.schema import Field, Schema, plain, schema
-
-Offers = list[tuple[str, str]]
-"""What can stand in the place of an incomplete word, each with what it is."""
 
 
 class Entry(NamedTuple):
