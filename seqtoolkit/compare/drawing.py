@@ -96,8 +96,7 @@ def chart(bands: Mapping[str, Band], places: Mapping[str, int], axis: Axis, name
         parts.append("</g>")
     scales = f'data-x="{across.low!r} {across.high!r}" data-y="{up.low!r} {up.high!r}" data-log="{int(up.log)}"'
     frame = f'data-frame="{_LEFT} {WIDTH - _RIGHT} {_TOP} {HEIGHT - _BOTTOM}"'
-    label = escape(f"{name} by {LABELS[axis]}")
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" {scales} {frame}>{"".join(parts)}</svg>'
+    return _picture("chart", HEIGHT, f"{name} by {LABELS[axis]}", parts, f"{scales} {frame}")
 
 
 def forest(name: str, found: Mapping[str, Summary | None], groups: Sequence[Group]) -> str:
@@ -111,8 +110,12 @@ def forest(name: str, found: Mapping[str, Summary | None], groups: Sequence[Grou
     parts = _foot(across, ticks(across.low, across.high, 7), bottom, name, top=4)
     for place, group in enumerate(groups):
         parts.append(_entry(place, group, found[group.name], across, name))
-    label = escape(f"final {name}: each run, mean and interval of each group")
-    return f'<svg class="forest" viewBox="0 0 {WIDTH} {bottom + _BOTTOM - 4}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    return _picture("forest", bottom + _BOTTOM - 4, f"final {name}: each run, mean and interval of each group", parts)
+
+
+def _picture(kind: str, height: int, label: str, parts: Sequence[str], more: str = "") -> str:
+    head = f'class="{kind}" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}" {more}'
+    return f'<div class="wide"><svg {head}>{"".join(parts)}</svg></div>'
 
 
 def _entry(place: int, group: Group, summary: Summary | None, across: Scale, name: str) -> str:
