@@ -91,19 +91,19 @@ def reproduce(
     entry = Entry(place.path)
     rows = list(entry.rows())
     end = _end(entry, rows, steps)
-    pipeline = Pipeline.of(place)
-    settings = pipeline.plan.sections["run"]
-    wanted = sum(row["step"] == end.step for row in rows)
-    guide = _Guide(end.step if end.step < settings.steps else None, wanted, environment(entry.notes), hear)
+    failed = entry.status == end.status == "FAILED"
+    wanted = sum(row["step"] == end.step for row in rows) + failed  # to see whether it fails again
+    guide = _Guide(end.step, wanted, environment(entry.notes), hear)
     failure = None
     try:
+        pipeline = Pipeline.of(place)
         pipeline.run(folder, progress=progress, tags={TAG: place.run_id}, observers={"seqtoolkit.guide": guide})
     except Exception as error:  # noqa: BLE001  a part of the pipeline may raise anything
         if guide.folder is None:
             raise _explained(error, entry) from None
         failure = f"{type(error).__name__}: {error}"
     assert guide.folder is not None
-    notes = [*end.notes, *_cautions(entry, guide, settings.time_limit)]
+    notes = [*end.notes, *_cautions(entry, guide)]
     return _judged(entry, Entry(guide.folder), end, guide, notes, failure)
 
 
@@ -113,11 +113,11 @@ class _Guide:
     That is after the step `until`, once as many rows of it are recorded as are `wanted`.
     """
 
-    def __init__(self, until: int | None, wanted: int, recorded: Mapping[str, str], hear: Hear | None) -> None:
+    def __init__(self, until: int, wanted: int, recorded: Mapping[str, str], hear: Hear | None) -> None:
         self.until, self.wanted, self.recorded, self.hear = until, wanted, recorded, hear
         self.folder: Path | None = None
         self.differing: dict[str, Sides] = {}
-        self.dirty = False
+        self.dirty = self.timed = False
         self._seen = 0
 
     @hookimpl(tryfirst=True)
@@ -126,6 +126,7 @@ class _Guide:
         self.folder = run.folder
         now = environment(Entry(run.folder).notes)
         self.differing = differences(self.recorded, now)
+        self.timed = run.config["run"]["time_limit"] is not None
         self.dirty = "true" in (self.recorded.get("git dirty"), now.get("git dirty"))
         if self.hear is not None:
             self.hear(self.differing)
@@ -141,10 +142,9 @@ class _Guide:
         self._count(run, step)
 
     def _count(self, run: Run, step: int) -> None:
-        if self.until is None:
-            return
         self._seen += step == self.until
-        if step > self.until or (step == self.until and self._seen >= self.wanted):
+        over = step > self.until or (step == self.until and self._seen >= self.wanted)
+        if over and self.until < run.steps:
             run.stop(f"a reproduction up to step {self.until}", "KILLED")
 
 
@@ -173,9 +173,9 @@ def _end(entry: Entry, rows: list[dict[str, float]], steps: int | None) -> _End:
     return _End(last, status, notes)
 
 
-def _cautions(entry: Entry, guide: _Guide, time_limit: float | None) -> list[str]:
+def _cautions(entry: Entry, guide: _Guide) -> list[str]:
     notes = []
-    if time_limit is not None:
+    if guide.timed:
         notes.append("run.time_limit ends a run by the clock: the two may end after different steps")
     if guide.dirty:
         notes.append("files differ from their commit, and nothing tells which: the code may not be the same")
@@ -195,6 +195,8 @@ def _judged(
     if failure is not None and failure == entry.notes.get("error"):
         notes.append(f"the new run failed as the first one did: {failure}")
         failure = None
+    elif failure is None and end.status == entry.status == "FAILED":
+        notes.append("the new run did not fail")
     if upto < end.step:
         why = again.notes.get("stopped") or again.status
         notes.append(f"the new run ended after step {upto} ({why}), before the first: compared up to there")
