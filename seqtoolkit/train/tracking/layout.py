@@ -18,8 +18,11 @@ TAG = "mlflow.sharedViewState."
 RUNS, CORES = "seqtoolkit-runs", "seqtoolkit-cores"
 """The keys of the views: every run by itself, and the mean over the runs of a core."""
 _ALWAYS = ("model.core", "run.seed")
-_QUIET = ("track", "evaluate", "seqtoolkit")
+_SIZE = ("parameters",)
+_QUIET = ("track", "evaluate")
 _COLUMNS, _AXES = 8, 4
+_TIMES = (("step", ""), ("metric", "examples"), ("metric", "seconds"))
+_NAME = "attributes.`Run Name`"
 
 
 def layout(runs: Sequence[StoredRun], now: int) -> dict[str, str]:
@@ -34,7 +37,7 @@ def layout(runs: Sequence[StoredRun], now: int) -> dict[str, str]:
     """
     runs = [run for run in runs if run.tags.get(KIND_TAG) != "sweep"]
     settings, metrics = _settings(runs), _metrics(runs)
-    curves = [_curve(key, *each) for key in metrics if key.startswith("valid/") for each in _AXES_OF_TIME][:3]
+    curves = [_curve(key, *each) for key in metrics if key.startswith("valid/") for each in _TIMES][:3]
     sections = [_section("settings", "Settings and results", 1), _section("curves", "Learning curves", 3)]
     quality = [key for key in metrics if key.startswith("test/")] or metrics
     parallel = {
@@ -44,7 +47,7 @@ def layout(runs: Sequence[StoredRun], now: int) -> dict[str, str]:
         "showAllRuns": False,
     }
     state = _state(
-        [*(f"params.`{key}`" for key in settings), *(f"metrics.`{key}`" for key in [*metrics, "seconds"][:_COLUMNS])],
+        [*(f"params.`{key}`" for key in settings), *(f"metrics.`{key}`" for key in [*metrics[:_COLUMNS], "seconds"])],
         sections,
         [parallel, *curves] if quality else curves,
     )
@@ -56,21 +59,14 @@ def layout(runs: Sequence[StoredRun], now: int) -> dict[str, str]:
     }
 
 
-_AXES_OF_TIME = (("step", ""), ("metric", "examples"), ("metric", "seconds"))
-
-
 def _settings(runs: Iterable[StoredRun]) -> list[str]:
-    """The core, the seed, then what differs between runs that have it, but for settings of looking at them."""
-    values: dict[str, set[str]] = {}
+    """The core, the seed, then what differs between runs of one core, but for settings of looking at them; the size."""
+    values: dict[tuple[str, str | None], set[str]] = {}
     for run in runs:
         for key, value in run.params.items():
-            values.setdefault(key, set()).add(value)
-    differing = [
-        key
-        for key, found in values.items()
-        if len(found) > 1 and key not in _ALWAYS and key.partition(".")[0] not in _QUIET
-    ]
-    return [*_ALWAYS, *sorted(differing)][:_COLUMNS]
+            values.setdefault((key, run.params.get("model.core")), set()).add(value)
+    differing = {key for (key, _), found in values.items() if len(found) > 1 and key.partition(".")[0] not in _QUIET}
+    return [*_ALWAYS, *sorted(differing.difference(_ALWAYS, _SIZE))[:_COLUMNS], *_SIZE]
 
 
 def _metrics(runs: Iterable[StoredRun]) -> list[str]:
@@ -130,8 +126,8 @@ def _state(columns: list[str], sections: list[Any], charts: list[Any]) -> dict[s
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
-        "columnOrder": [],
-        "columnWidths": {},
+        "columnOrder": [_NAME, *columns, "duration", "runDateAndNestInfo"],
+        "columnWidths": {_NAME: 230},
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": False,
         "runListHidden": False,
