@@ -68,21 +68,24 @@ def fetch_model(address: str, folder: Path, store: str | None = None) -> RunFold
     if not home.is_dir():
         with _kept(home) as copy:
             model = registry.download(version, copy)
-            place = package(model)
+            place = package(model, address)
             if version.run_id is not None:
                 experiment = registry.library.run(version.run_id).experiment_id
                 State(store=public(registry.uri), experiment=experiment, run=version.run_id, ended=True).save(
                     place.path
                 )
             _move(model, home)
-    return package(home)
+    return package(home, address)
 
 
-def package(model: Path) -> RunFolder:
-    """The data of an exported model, which has `config.yaml`, `model.safetensors`, `manifest.json`. Raises RunError."""
+def package(model: Path, name: str | None = None) -> RunFolder:
+    """The data of an exported model: a folder with `config.yaml`, `model.safetensors`, `manifest.json`.
+
+    Raises RunError, which calls the model by `name`, where it is none.
+    """
     found = [each.parent for each in model.glob(f"data/*/{MANIFEST}") if (each.parent / CONFIG).is_file()]
     if len(found) != 1:
-        raise RunError(f"{model} is no model that seqtoolkit has exported: it has no data/*/{MANIFEST} with a {CONFIG}")
+        raise RunError(f"{name or model} is no model that seqtoolkit has exported: it has no data/*/{MANIFEST}")
     return RunFolder(found[0].resolve())
 
 

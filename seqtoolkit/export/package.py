@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from seqtoolkit.export.need import distributions, files, requirements
 from seqtoolkit.export.served import served
 from seqtoolkit.fetch import PACKAGE, draft
 from seqtoolkit.folder import CONFIG, RunFolder
+from seqtoolkit.host.override import override
 from seqtoolkit.train.checkpoint import FORMAT, MANIFEST, WEIGHTS, digest
 from seqtoolkit.train.tracking.store import ready
 from seqtoolkit.trained import FILES, NEEDS, Trained
@@ -73,11 +76,7 @@ def write(trained: Trained, path: Path, known: Any = None) -> None:
         data = beside / trained.place.path.name
         data.mkdir(parents=True)
         _write_data(trained, needs, data)
-        told = {
-            "seqtoolkit.step": trained.step,
-            "seqtoolkit.run": trained.place.run_id,
-            "seqtoolkit.pipeline": plan.name,
-        }
+        told = {"pipeline": _name(trained), "run": trained.place.run_id, "step": trained.step}
         with _quiet():
             pyfunc.save_model(
                 str(path),
@@ -87,32 +86,31 @@ def write(trained: Trained, path: Path, known: Any = None) -> None:
                 signature=face.signature(),
                 input_example=face.example(),
                 pip_requirements=requirements(needs),
-                metadata=told,
+                metadata={f"seqtoolkit.{key}": value for key, value in told.items()},
             )
 
 
 def _write_data(trained: Trained, needs: dict[str, str], data: Path) -> None:
     """The pipeline, the weights, the files that the pipeline names, and a manifest of all, with their checksums."""
     plan, registry = trained.pipeline.plan, trained.pipeline.registry
-    resolved = {**plan.resolved, "track": {"use": "none"}}  # where it was recorded is nobody's business
-    (data / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    shutil.copyfile(trained.weights / WEIGHTS, data / WEIGHTS)
     names: dict[Path, str] = {}
     along: dict[str, str] = {}
     for key, path in files(plan, registry).items():
-        name = names.setdefault(path, f"{len(names)}-{path.name}")
-        shutil.copyfile(path, data / name)
-        along[key] = name
+        along[key] = names.setdefault(path, f"{len(names)}-{re.sub(r'^[0-9]+-', '', path.name)}")
+        shutil.copyfile(path, data / along[key])
+    resolved = {**copy.deepcopy(plan.resolved), "track": {"use": "none"}}  # where it was recorded is nobody's business
+    override(resolved, [f"{key}={json.dumps(name)}" for key, name in along.items()], {})
+    (data / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    shutil.copyfile(trained.weights / WEIGHTS, data / WEIGHTS)
     sums = {name: digest(data / name) for name in (CONFIG, WEIGHTS, *names.values())}
     manifest = {"format": FORMAT, "step": trained.step, "sha256": sums, NEEDS: needs, FILES: along}
     (data / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    facts = _facts(trained)
-    RunFolder(data).note(name=facts["pipeline"], run_id=trained.place.tracked)
+    RunFolder(data).note(name=_name(trained), run_id=trained.place.tracked)
 
 
-def _facts(trained: Trained) -> dict[str, Any]:
-    name = trained.place.notes.get("name", trained.pipeline.plan.name)
-    return {"pipeline": name, "run": trained.place.run_id, "step": trained.step}
+def _name(trained: Trained) -> str:
+    """The name of the pipeline."""
+    return trained.place.notes.get("name", trained.pipeline.plan.name)
 
 
 @contextmanager
