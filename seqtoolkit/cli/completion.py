@@ -22,8 +22,8 @@ from seqtoolkit.host.resource import find_pipeline, shipped
 INSTRUCTION = "_SEQTOOLKIT_COMPLETE"
 """The variable in which a shell says that it wants words, as `complete_bash`."""
 _CONFIG = "config.yaml"
-_MOST = 200
-"""Files that are offered at most."""
+_MOST, _WIDEST = 200, 80
+"""Files that are offered at most, and letters of what is said of a word."""
 
 Offers = list[tuple[str, str]]
 """What can stand in the place of an incomplete word, each with what it is."""
@@ -36,11 +36,17 @@ def _silent(complete: Complete) -> Complete:
     @wraps(complete)
     def tried(ctx: typer.Context, incomplete: str) -> Offers:
         try:
-            return complete(ctx, incomplete)
+            return [(word, _brief(doc)) for word, doc in complete(ctx, incomplete)]
         except Exception:  # noqa: BLE001  what is half written may be anything, and so may be a plugin
             return []
 
     return tried
+
+
+def _brief(doc: str) -> str:
+    """A line beside a word; typer reads brackets as markup."""
+    doc = " ".join(doc.split()).translate(str.maketrans("[]", "()"))
+    return doc if len(doc) <= _WIDEST else f"{doc[: _WIDEST - 3]}..."
 
 
 @_silent

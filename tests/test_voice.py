@@ -1,0 +1,191 @@
+"""How much commands say, by -q and -v, and how: at a terminal, in a pipe, with NO_COLOR; each as a real process."""
+
+import logging
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from seqtoolkit import Pipeline, hookimpl
+from seqtoolkit.cli import voice
+from seqtoolkit.train.tracking.progress import Progress
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOR = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9]+)*m")
+SHORT = ["run.steps=2", "evaluate.every=2", "evaluate.examples=8", "evaluate.test_examples=0", "run.log_every=1"]
+
+
+def environment(**more):
+    """That of a process whose looks depend on nothing but `more`."""
+    lacking = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    kept = {name: value for name, value in os.environ.items() if name not in lacking}
+    return {**kept, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", "COLUMNS": "100", **more}
+
+
+def piped(folder, *words, **more):
+    """A real command with pipes for streams: exit code, stdout, stderr."""
+    command = [sys.executable, "-m", "seqtoolkit", *words]
+    done = subprocess.run(command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def at_terminal(folder, *words, **more):
+    """A real command at a terminal: exit code, and all that it shows there."""
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "seqtoolkit", *words]
+    process = subprocess.Popen(command, cwd=folder, env=environment(**more), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the end of a terminal
+        while select.select([mine], [], [], 120)[0] and (some := os.read(mine, 65536)):
+            shown += some
+    os.close(mine)
+    return process.wait(), shown.decode()
+
+
+def test_a_terminal_has_colors_and_a_bar(tiny, tmp_path):
+    """At a terminal a run redraws its bar in color; NO_COLOR leaves the bar and takes the colors, -q takes both."""
+    words = ["run", "program_eval", *tiny, *SHORT]
+    code, shown = at_terminal(tmp_path, *words)
+    assert code == 0
+    assert COLOR.search(shown)
+    assert "━" in shown
+    code, shown = at_terminal(tmp_path, *words, NO_COLOR="1")
+    assert code == 0
+    assert not COLOR.search(shown)
+    assert "━" in shown
+    code, shown = at_terminal(tmp_path, *words, "-q")
+    assert code == 0
+    assert not ESCAPE.search(shown)
+    assert re.match(r"\s*valid/loss +\d", shown)
+
+
+def test_a_terminal_that_can_do_little_gets_lines(tiny, tmp_path):
+    """With TERM=dumb there is no escape at all, neither in a run nor in a listing or a help text."""
+    for words in (["run", "program_eval", *tiny, *SHORT], ["pipelines"], ["run", "--help"]):
+        code, shown = at_terminal(tmp_path, *words, TERM="dumb")
+        assert code == 0
+        assert "\x1b" not in shown
+        assert shown.strip()
+
+
+@pytest.mark.parametrize(
+    "words", [["plugins"], ["pipelines"], ["plugins", "show", "rmc"], ["--help"], ["run", "--nothing"]]
+)
+def test_colors_are_for_terminals(tmp_path, words):
+    """No listing, help text or complaint has an escape in a pipe, nor a color where NO_COLOR is set at a terminal."""
+    _, out, err = piped(tmp_path, *words)
+    assert "\x1b" not in out + err
+    _, shown = at_terminal(tmp_path, *words, NO_COLOR="1")
+    assert not COLOR.search(shown)
+
+
+def test_force_color_colors_what_is_piped(tmp_path):
+    """A listing piped to a pager keeps its looks where that is asked for."""
+    assert ESCAPE.search(piped(tmp_path, "plugins", FORCE_COLOR="1")[1])
+
+
+def test_quiet_leaves_errors_and_the_result(tiny, tmp_path):
+    """A run says nothing on the way but its summary; twice, nothing; there are no escapes in a pipe in any case."""
+    words = ["program_eval", *tiny, *SHORT]
+    code, out, err = piped(tmp_path, "run", *words)
+    assert (code, "\x1b" in out + err) == (0, False)
+    assert "step 2/2" in err
+    code, quiet, err = piped(tmp_path, "-q", "run", *words)
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in quiet.split("\n") if line] == [
+        line.split()[0] for line in out.split("\n") if line
+    ]
+    assert piped(tmp_path, "run", "-qq", *words) == (0, "", "")
+
+
+def test_quiet_and_verbose_stand_before_and_behind_a_command(type_in):
+    """They add up wherever they stand, at a command of a group too; both at once are refused; errors are always said."""
+    _, table, _ = type_in("pipelines")
+    for words in (["-q", "pipelines"], ["pipelines", "-q"], ["pipelines", "--quiet"]):
+        assert type_in(*words) == (0, table, "")
+    for words in (
+        ["-q", "pipelines", "-q"],
+        ["-qq", "pipelines"],
+        ["pipelines", "-q", "--quiet"],
+        ["plugins", "show", "rmc", "-qq"],
+    ):
+        assert type_in(*words) == (0, "", "")
+    for words in (["-q", "check", "nothing", "-q"], ["check", "-qq", "nothing"]):
+        code, out, err = type_in(*words)
+        assert (code, out) == (2, "")
+        assert err.startswith("seqtoolkit: no pipeline 'nothing'")
+    for words in (["-q", "pipelines", "-v"], ["-qv", "pipelines"], ["pipelines", "-v", "-q"]):
+        code, out, err = type_in(*words)
+        assert (code, out) == (2, "")
+        assert "-q" in err
+    assert type_in("pipelines") == (0, table, "")
+
+
+def test_verbose_says_where_an_error_comes_from(type_in):
+    """The traceback comes before the line that is always there, and not without -v, in the same process or another."""
+    code, _, err = type_in("check", "nothing", "-v")
+    assert code == 2
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("seqtoolkit: no pipeline 'nothing'")
+    code, _, err = type_in("check", "nothing")
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+class Talker:
+    """A part that logs."""
+
+    @hookimpl
+    def logged(self):
+        """Say something of each kind."""
+        logging.getLogger("seqtoolkit.talker").debug("deep inside")
+        logging.getLogger("seqtoolkit.talker").info("by the way")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_verbose_shows_what_parts_log(tiny, tmp_path, monkeypatch, capsys, verbose):
+    """With -v a run shows lines of DEBUG, each once, in its own way; afterwards nothing is left of it."""
+    with voice.VOICE.speaking():
+        if verbose:
+            voice.VOICE._add(0, 1)
+        logging.getLogger("seqtoolkit.before").debug("not yet")
+        Pipeline.load("program_eval", [*tiny, *SHORT]).run(tmp_path, observers={"talker": Talker()})
+    err = capsys.readouterr().err
+    assert err.count("by the way") == 2
+    assert err.count("deep inside") == (2 if verbose else 0)
+    assert err.count("seqtoolkit.before: not yet") == (1 if verbose else 0)
+    assert not voice.LOGGER.handlers
+
+
+def test_a_quiet_progress_shows_nothing(capsys):
+    """Whatever it hears of, nothing is written, and it may be closed."""
+    progress = Progress(10, interactive=True, quiet=True)
+    progress.update(1, {"loss": 1.0}, 2.0)
+    progress.evaluated(1, {"loss": 1.0}, [])
+    progress.note("a line")
+    progress.close()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("words", [["bench", "core", "rmc", "--repeats", "100000"]])
+def test_ctrl_c_is_one_line(tmp_path, words):
+    """A command that Ctrl-C ends says so in one line, and exits with 130."""
+    command = [sys.executable, "-m", "seqtoolkit", *words]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    maps = f"/proc/{process.pid}/maps"
+    with suppress(OSError):
+        while process.poll() is None and "libtorch_cpu" not in open(maps).read():  # noqa: PTH123, SIM115  a file of /proc
+            time.sleep(0.05)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "seqtoolkit: interrupted\n")
