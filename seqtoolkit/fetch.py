@@ -83,7 +83,7 @@ def package(model: Path, name: str | None = None) -> RunFolder:
 
     Raises RunError, which calls the model by `name`, where it is none.
     """
-    found = [each.parent for each in model.glob(f"data/*/{MANIFEST}") if (each.parent / CONFIG).is_file()]
+    found = [each.parent for each in model.glob(f"data/*/{MANIFEST}")]
     if len(found) != 1:
         raise RunError(f"{name or model} is no model that seqtoolkit has exported: it has no data/*/{MANIFEST}")
     return RunFolder(found[0].resolve())
