@@ -14,6 +14,7 @@ import torch
 from seqtoolkit.flow.batch import IGNORED, Batch
 from seqtoolkit.flow.source import Block, Source, joined
 from seqtoolkit.host.assemble import make_source
+from seqtoolkit.host.plan import Plan
 from seqtoolkit.host.problem import one_line, show
 from seqtoolkit.trained import Trained
 
@@ -97,10 +98,9 @@ class Asker:
 
     def __init__(self, trained: Trained, size: int | None = None, source: Source | None = None) -> None:
         self.graph = trained.graph
-        seed = trained.pipeline.plan.sections["run"].seed
-        self.source = source or make_source(trained.pipeline.plan.evaluate_source, seed=seed)
+        self.source = source or _source(trained.pipeline.plan)
         if not self.source.asks:
-            raise ValueError(f"{trained.pipeline.plan.source.use} takes no questions: its source has no `ask`")
+            raise ValueError(f"the task {type(self.source).__name__} takes no questions")
         self.size = size or self.graph.collate.size
 
     def stream(self, questions: Iterable[str]) -> Iterator[Answered]:
@@ -145,6 +145,11 @@ class Asker:
             return Answered(question, sample.question, sample.answer)
         right = bool(((predictions == targets) | (targets == IGNORED)).all())
         return Answered(question, sample.question, sample.answer, sample.expected, right)
+
+
+def _source(plan: Plan) -> Source:
+    """The task as it is evaluated."""
+    return make_source(plan.evaluate_source, seed=plan.sections["run"].seed)
 
 
 def answer(trained: Trained, questions: Sequence[str]) -> list[Answered]:
