@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from seqtoolkit.record import Record
 from seqtoolkit.train.tracking import library
+from seqtoolkit.train.tracking.history import of_client
 from seqtoolkit.train.tracking.library import Library
 from seqtoolkit.train.tracking.store import Point, Store
 
@@ -19,7 +21,13 @@ from seqtoolkit.train.tracking.store import Point, Store
 def template(tmp_path_factory):
     """An MLflow database with two experiments, a sweep of two runs, and a run by itself."""
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    store = Store(f"sqlite:///{path}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)  # where MLflow puts artifacts
+        return path, *_fill(Store(f"sqlite:///{path}"))
+
+
+def _fill(store):
+    """Record all that; return the parent, and the other runs."""
     programs, store_runs = store.experiment("programs"), []
     store.experiment("language")
     parent = store.create(programs, "cores", 1, {"seqtoolkit.kind": "sweep", "seqtoolkit.sweep": "cores"})
@@ -32,7 +40,7 @@ def template(tmp_path_factory):
         store.end(run, "FINISHED", None, 9)
         store_runs.append(run)
     store_runs.append(store.create(programs, "alone", 7, {}))
-    return path, parent, store_runs
+    return parent, store_runs
 
 
 @pytest.fixture
@@ -94,7 +102,10 @@ def test_a_run_is_what_was_recorded(opened, template):
 
 
 def test_a_history_is_whole(home, opened, template):
-    """Every point is read, by step; of several at a step the one told last counts; nan and infinity are themselves."""
+    """Every point is read, by step; of several at a step the one told last counts; nan and infinity are themselves.
+
+    MLflow's client says the same as the file of the database.
+    """
     run, store = template[2][2], Store("sqlite:///mlflow.db")
     store.metrics(run, [Point("x", float(step), 5000 - step, step) for step in range(2500)])
     store.metrics(run, [Point("x", -1.0, 9000, 7), Point("x", -2.0, 1, 8)])
@@ -108,7 +119,21 @@ def test_a_history_is_whole(home, opened, template):
     np.testing.assert_array_equal(found["x"].values, wanted)
     np.testing.assert_array_equal(found["odd"].values, odd)
     assert opened.run(run).metrics["odd"] == -math.inf
+    slow = of_client(opened._client, run, ["x", "odd", "none"])
+    assert set(slow) == set(found)
+    for name, curve in slow.items():
+        np.testing.assert_array_equal(curve.steps, found[name].steps)
+        np.testing.assert_array_equal(curve.values, found[name].values)
     assert sys.float_info.max not in found["odd"].values
+
+
+def test_a_file_that_cannot_be_asked(opened, template, monkeypatch):
+    """Where the file does not answer as expected, MLflow's client is asked; a thousand names are no difficulty."""
+    names = ["loss", *(f"none{number}" for number in range(1200))]
+    wanted = opened.history(template[2][0], names)["loss"].values
+    monkeypatch.setattr(library, "of_file", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("no such table")))
+    np.testing.assert_array_equal(opened.history(template[2][0], ["loss"])["loss"].values, wanted)
+    assert len(wanted) == 30
 
 
 def test_files_and_tags_go_there_and_come_back(home, opened, template):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from seqtoolkit.compare.comparison import Comparison
 from seqtoolkit.compare.page import page
@@ -49,15 +51,17 @@ def plain_name(name: str) -> str:
 def publish(selection: Selection, paths: Sequence[Path]) -> str | None:
     """Log files among the artifacts of the parent run; why the store does not have them, or None where it has."""
     library, parent, place = selection.library, selection.parent, selection.place
-    try:
+    with TemporaryDirectory() as draft:
+        whole = Path(draft) / ARTIFACTS
+        whole.mkdir()
         for path in paths:
-            if place is not None:
-                if reason := attach(place, path, ARTIFACTS):
-                    return reason
-            elif library is not None and parent is not None:
-                library.log_artifact(parent, path, ARTIFACTS)
-            else:
-                return "the runs have no parent run in a tracking store"
-    except LibraryError as error:
-        return str(error)
+            shutil.copy(path, whole)
+        if place is not None:
+            return attach(place, whole)
+        if library is None or parent is None:
+            return "the runs have no parent run in a tracking store"
+        try:
+            library.log_artifact(parent, whole)
+        except LibraryError as error:
+            return str(error)
     return None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from seqtoolkit.train.tracking.history import StoredCurve, of_client, of_file, unclamped
 from seqtoolkit.train.tracking.store import (
     Refused,
     Store,
@@ -43,15 +41,6 @@ class StoredExperiment(NamedTuple):
     name: str
     updated: int
     """milliseconds since 1970"""
-
-
-class StoredCurve(NamedTuple):
-    """The whole history of a metric; of several values at a step the last counts."""
-
-    steps: np.ndarray
-    """[n] int64, ascending"""
-    values: np.ndarray
-    """[n] float64"""
 
 
 class StoredRun(NamedTuple):
@@ -161,13 +150,12 @@ class Library:
 
     def history(self, run_id: str, metrics: Iterable[str]) -> dict[str, StoredCurve]:
         """The whole history of each of these metrics that the run has."""
-        found = {}
-        for name in metrics:
-            with told(), translated(self.uri), _uncollected():
-                points = self._client.get_metric_history(run_id, name)
-            if points:
-                found[name] = _curve(points)
-        return found
+        names, file = list(dict.fromkeys(metrics)), database(self.uri)
+        if file is not None:
+            with suppress(sqlite3.Error):
+                return of_file(file, run_id, names)
+        with told(), translated(self.uri):
+            return of_client(self._client, run_id, names)
 
     def artifacts(self, run_id: str, folder: str = "") -> list[str]:
         """The paths of the files and folders in `folder` of a run's artifacts."""
@@ -205,21 +193,9 @@ class Library:
             ended=info.end_time,
             params=data.params,
             tags=data.tags,
-            metrics={name: float(_unclamped(value)) for name, value in data.metrics.items()},
+            metrics={name: float(unclamped(value)) for name, value in data.metrics.items()},
             curves=self.history(info.run_id, named),
         )
-
-
-def _curve(points: Iterable[Any]) -> StoredCurve:
-    """The curve of MLflow's points, in which the one told last at a step counts."""
-    last = {point.step: point.value for point in sorted(points, key=lambda each: each.timestamp)}
-    steps = np.array(sorted(last), np.int64)
-    return StoredCurve(steps, _unclamped(np.array([last[step] for step in steps.tolist()], np.float64)))
-
-
-def _unclamped(values: Any) -> Any:
-    """Infinity again, in whose place MLflow keeps the largest number."""
-    return np.where(np.abs(values) >= sys.float_info.max, np.copysign(np.inf, values), values)
 
 
 def pages(search: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
@@ -240,18 +216,6 @@ def quoted(text: str) -> str:
     if "'" not in text:
         return f"'{text}'"
     raise LibraryError(f"{text!r} has both kinds of quotes, and MLflow cannot search for it")
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, whose rounds over the many rows of a history take as long as reading them."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 @contextmanager
