@@ -176,7 +176,9 @@ class TestDesign:
 
     def test_ends_of_distributions_are_checked(self):
         """A search that draws is refused where one end of a range cannot be."""
-        design = Design.load("program_eval", ["model.core=lstm", "model.core.hidden_size=int(0,8)"], {"search": "random"})
+        design = Design.load(
+            "program_eval", ["model.core=lstm", "model.core.hidden_size=int(0,8)"], {"search": "random"}
+        )
         with pytest.raises(ConfigError, match="in model.core.hidden_size=0"):
             design.check()
 
@@ -203,7 +205,11 @@ class TestDesign:
             (["run.seed=0,1"], {"trials": 0, "search": "random"}, "sweep.trials: wanted at least 1, got 0"),
             (["run.seed=0,1"], {"trials": 3}, "sweep.trials: a grid has as many trials as combinations"),
             (["run.seed=0,1"], {"seed": -1}, "sweep.seed: wanted at least 0, got -1"),
-            (["run.seed=0,1"], {"metric": "valid/acuracy"}, "metric: there is no valid/acuracy; did you mean valid/acc"),
+            (
+                ["run.seed=0,1"],
+                {"metric": "valid/acuracy"},
+                "metric: there is no valid/acuracy; did you mean valid/acc",
+            ),
             (["run.seed=0,1"], {"search": "tpe"}, "sweep.search: wanted one of grid | random | optuna, got 'tpe'"),
             (["sweep.seed=0,1", "run.seed=0,1"], {}, "sweep.seed: wanted int, got '0,1'"),
             (["run.seed=0,1", "sweep.trails=3"], {}, "sweep.trails: sweep has no such parameter; did you mean trials?"),

@@ -63,13 +63,13 @@ class Shift:
         while True:
             for member, found in self.crew.collect():
                 self._settle(member.order.number, member.place, found, member.seconds)
+            self.study.relieve(self.crew.members)
             more = True
             while more and not stop.asked and len(self.crew.members) < self.crew.jobs:
                 more = self._next()
             if stop.asked and not told:
                 self.crew.interrupt()
                 told = True
-            self.study.relieve(self.crew.members)
             now = rows(self.study, self.crew.members)
             self.parent.tell(now)
             if watch is not None:

@@ -128,6 +128,8 @@ def read(words: Iterable[str], pipeline: Mapping[str, Any]) -> tuple[list[str], 
             continue
         try:
             axis = Range.read(text) or _pieces(key, text)
+            if axis is None:
+                Override.parse(word)
         except ValueError as error:
             problems.append(f"{key}: {error}")
             continue

@@ -6,8 +6,8 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +35,6 @@ _FILLED = "seqtoolkit.filled"
 _DIRECTION = {"higher": "maximize", "lower": "minimize"}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 class StorageError(ValueError):
@@ -76,7 +75,8 @@ def open_storage(where: str) -> BaseStorage:
     options = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {}
     for attempt in (1, 2, 3):
         try:
-            return RDBStorage(where, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+            with _calm():
+                return RDBStorage(where, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
         except Exception as error:  # noqa: BLE001  whatever a driver raises
             if attempt == 3 or "already exists" not in str(error):
                 reason = re.sub(r"//[^/@\s]+@", "//", cause(error))
@@ -204,7 +204,8 @@ class Study:
         self.beat(numbers)
         self._beaten = time.monotonic()
         before = {trial.number for trial in self.trials(TrialState.RUNNING)}
-        optuna.storages.fail_stale_trials(self._study)
+        with _calm():
+            optuna.storages.fail_stale_trials(self._study)
         failed = [trial for trial in self.trials(TrialState.FAIL) if trial.number in before]
         dead = [trial for trial in failed if facts(trial).get("status") != "failed"]
         self.again(trial.number for trial in dead if self._lives(trial) < RETRIES)
@@ -240,7 +241,10 @@ def _trial_id(study: optuna.Study, number: int) -> int:
 
 
 def _sampler(search: str, seed: int) -> BaseSampler:
-    return TPESampler(seed=seed, constant_liar=True) if search == "optuna" else RandomSampler(seed=seed)
+    if search != "optuna":
+        return RandomSampler(seed=seed)
+    with _calm():
+        return TPESampler(seed=seed, constant_liar=True)
 
 
 def _distribution(axis: Choice | Range) -> BaseDistribution:
@@ -249,6 +253,14 @@ def _distribution(axis: Choice | Range) -> BaseDistribution:
     if axis.whole:
         return IntDistribution(int(axis.low), int(axis.high), log=axis.log)
     return FloatDistribution(axis.low, axis.high, log=axis.log)
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Without the warning that Optuna may change what is used here; the range of its versions is in pyproject.toml."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
 
 
 def _mend(path: Path) -> None:

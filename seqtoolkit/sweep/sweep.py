@@ -34,6 +34,8 @@ class Sweep:
     """
 
     def __init__(self, design: Design, folder: str | Path = "runs", storage: str | None = None) -> None:
+        if storage is not None and "://" not in storage:
+            raise ValueError(f"--storage: wanted a URL such as sqlite:///{storage}, got {storage!r}")
         self.design, self.storage = design, storage
         self.runs = Path(folder)
         self.folder = self.runs / design.name
