@@ -111,11 +111,8 @@ class Experiment:
             steps=self.run.steps,
             notify=watched.notify,
         )
-        environment = self._environment()
-        run.run_id = self._start(place, {**environment, **(tags or {})})
+        run.run_id = self._start(place, tags or {})
         run.begun = 0 if last is None else int(last.name.removeprefix("step_"))
-        known = {"run_id": run.run_id or place.tracked, "tags": tags or place.notes.get("tags")}
-        place.note(**known, status="RUNNING", environment=environment, error=None, stopped=None)
         fit = Fit(self.learner, self.run, self.evaluate, self.evaluation, checkpoints, run, run.halt)
         status: TrackerStatus = "FAILED"
         try:
@@ -169,9 +166,10 @@ class Experiment:
             "threads": str(torch.get_num_threads()),
         }
 
-    def _start(self, place: RunFolder, tags: Mapping[str, str]) -> str | None:
-        changes = place.notes.get("changes", [])
-        tags = {**tags, "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
+    def _start(self, place: RunFolder, given: Mapping[str, str]) -> str | None:
+        """Begin where it is recorded, and note what is known of it; the id that it has there."""
+        changes, environment = place.notes.get("changes", []), self._environment()
+        tags = {**environment, **given, "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
         if place.tracked is None:  # later it is the user's to edit
             about = {"name": self.plan.name, "folder": place.path.name, "changes": changes}
             tags = {NOTE: describe(self.plan, self.graph, **about), **tags}
@@ -181,6 +179,8 @@ class Experiment:
                 name=title(self.plan, changes), params=params, tags=tags, folder=place.path, resume=place.tracked
             )
         self.tracker.artifact(place.config)
+        known = {"run_id": run_id or place.tracked, "tags": given or place.notes.get("tags")}
+        place.note(**known, status="RUNNING", environment=environment, error=None, stopped=None)
         return run_id
 
     def _test(self, run: Run, fit: Fit, place: RunFolder) -> dict[str, float]:
