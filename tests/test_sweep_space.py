@@ -179,7 +179,7 @@ class TestDesign:
         design = Design.load(
             "program_eval", ["model.core=lstm", "model.core.hidden_size=int(0,8)"], {"search": "random"}
         )
-        with pytest.raises(ConfigError, match="in model.core.hidden_size=0"):
+        with pytest.raises(ConfigError, match=r"in model\.core\.hidden_size=0"):
             design.check()
 
     @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class Board:
 
     def __init__(self, name: str, metric: str, better: Better, jobs: int, stream: TextIO) -> None:
         self.name, self.metric, self.better, self.jobs = name, metric, better, jobs
-        self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._live: Live | None = None
         if self._console.is_terminal and os.environ.get("TERM") != "dumb":
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -71,9 +71,9 @@ class Board:
                 words += [f"{self.metric} {row.best:.4f}"] if row.best is not None else []
                 words += [clock(row.seconds)] if row.seconds is not None else []
                 words += [row.error] if row.error else []
-            self._console.print("   ".join([*words, self._left(rows)]))
+            self._console.print("   ".join([*words, self._left(rows)]), soft_wrap=True)
             if row.log:
-                self._console.print("\n".join(f"    {line}" for line in row.log.splitlines()))
+                self._console.print("\n".join(f"    {line}" for line in row.log.splitlines()), soft_wrap=True)
 
     def _left(self, rows: list[Row]) -> str:
         """What is left, and the best so far."""
