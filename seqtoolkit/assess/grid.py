@@ -40,7 +40,7 @@ class Setting:
         if not equals or key.startswith("~"):
             raise ConfigError([f"{word!r}: wanted KEY=VALUE, such as source.length=7 or source.length=1..5"])
         first, *inner = key.split(".")
-        if first not in ("examples", "source") or (first == "source") != bool(inner):
+        if not (key == "examples" or (first == "source" and inner)):
             known = [each.name for each in fields_of(EvaluateSettings)]
             hint = "; it says when or how a run is evaluated, not on what" if first in known else suggest(key, known)
             raise ConfigError([f"{key}: wanted examples or source.KEY, as in evaluate: of a pipeline{hint}"])
