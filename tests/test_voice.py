@@ -1,5 +1,6 @@
 """How much commands say, by -q and -v, and how: at a terminal, in a pipe, with NO_COLOR; each as a real process."""
 
+import json
 import logging
 import os
 import pty
@@ -29,18 +30,44 @@ def environment(**more):
     return {**kept, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", "COLUMNS": "100", **more}
 
 
-def piped(folder, *words, **more):
+COMMAND = (sys.executable, "-m", "seqtoolkit")
+SEVERAL = """
+import json, os, sys
+from seqtoolkit.cli import main
+for words, variables in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
+    former = dict(os.environ)
+    os.environ |= variables
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    os.environ.clear()
+    os.environ |= former
+    for stream in (sys.stdout, sys.stderr):
+        print(f"\\n<{code}>", file=stream, flush=True)
+"""
+"""Commands one after the other in one process, which imports torch but once; each ends with its exit code."""
+
+
+def several(*commands):
+    """The command of a process that does these, each some words and variables."""
+    return (sys.executable, "-c", SEVERAL, json.dumps(commands))
+
+
+def piped(folder, *words, command=COMMAND, **more):
     """A real command with pipes for streams: exit code, stdout, stderr."""
-    command = [sys.executable, "-m", "seqtoolkit", *words]
-    done = subprocess.run(command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, *words], cwd=folder, env=environment(**more), capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout, done.stderr
 
 
-def at_terminal(folder, *words, **more):
+def at_terminal(folder, *words, command=COMMAND, **more):
     """A real command at a terminal: exit code, and all that it shows there."""
     mine, theirs = pty.openpty()
-    command = [sys.executable, "-m", "seqtoolkit", *words]
-    process = subprocess.Popen(command, cwd=folder, env=environment(**more), stdin=theirs, stdout=theirs, stderr=theirs)
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = subprocess.Popen([*command, *words], cwd=folder, env=environment(**more), **streams)
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # the end of a terminal
@@ -50,30 +77,29 @@ def at_terminal(folder, *words, **more):
     return process.wait(), shown.decode()
 
 
-def test_a_terminal_has_colors_and_a_bar(tiny, tmp_path):
-    """At a terminal a run redraws its bar in color; NO_COLOR leaves the bar and takes the colors, -q takes both."""
+def test_a_run_at_a_terminal(tiny, tmp_path):
+    """A run redraws its bar in color; NO_COLOR leaves the bar and takes the colors; -q and TERM=dumb take all of it."""
     words = ["run", "program_eval", *tiny, *SHORT]
-    code, shown = at_terminal(tmp_path, *words)
-    assert code == 0
-    assert COLOR.search(shown)
-    assert "━" in shown
-    code, shown = at_terminal(tmp_path, *words, NO_COLOR="1")
-    assert code == 0
-    assert not COLOR.search(shown)
-    assert "━" in shown
-    code, shown = at_terminal(tmp_path, *words, "-q")
-    assert code == 0
-    assert not ESCAPE.search(shown)
-    assert re.match(r"\s*valid/loss +\d", shown)
+    commands = [(words, {}), (words, {"NO_COLOR": "1"}), ([*words, "-q"], {}), (words, {"TERM": "dumb"})]
+    code, shown = at_terminal(tmp_path, command=several(*commands))
+    assert (code, shown.count("<0>")) == (0, 8)
+    colored, plain, quiet, dumb = ("".join(shown.split("<0>")[place : place + 2]) for place in (0, 2, 4, 6))
+    assert COLOR.search(colored)
+    assert "━" in colored
+    assert not COLOR.search(plain)
+    assert "━" in plain
+    assert not ESCAPE.search(quiet)
+    assert re.match(r"\s*valid/loss +\d", quiet)
+    assert "\x1b" not in dumb
+    assert "step 2/2" in dumb
 
 
-def test_a_terminal_that_can_do_little_gets_lines(tiny, tmp_path):
-    """With TERM=dumb there is no escape at all, neither in a run nor in a listing or a help text."""
-    for words in (["run", "program_eval", *tiny, *SHORT], ["pipelines"], ["run", "--help"]):
-        code, shown = at_terminal(tmp_path, *words, TERM="dumb")
-        assert code == 0
-        assert "\x1b" not in shown
-        assert shown.strip()
+@pytest.mark.parametrize("words", [["pipelines"], ["run", "--help"]])
+def test_a_terminal_that_can_do_little_gets_text(tmp_path, words):
+    """With TERM=dumb neither a listing nor a help text has an escape."""
+    code, shown = at_terminal(tmp_path, *words, TERM="dumb")
+    assert (code, "\x1b" in shown) == (0, False)
+    assert shown.strip()
 
 
 @pytest.mark.parametrize(
@@ -95,15 +121,18 @@ def test_force_color_colors_what_is_piped(tmp_path):
 def test_quiet_leaves_errors_and_the_result(tiny, tmp_path):
     """A run says nothing on the way but its summary; twice, nothing; there are no escapes in a pipe in any case."""
     words = ["program_eval", *tiny, *SHORT]
-    code, out, err = piped(tmp_path, "run", *words)
+    commands = [(["run", *words], {}), (["-q", "run", *words], {}), (["run", "-qq", *words], {})]
+    code, out, err = piped(tmp_path, command=several(*commands))
     assert (code, "\x1b" in out + err) == (0, False)
-    assert "step 2/2" in err
-    code, quiet, err = piped(tmp_path, "-q", "run", *words)
-    assert (code, err) == (0, "")
-    assert [line.split()[0] for line in quiet.split("\n") if line] == [
-        line.split()[0] for line in out.split("\n") if line
-    ]
-    assert piped(tmp_path, "run", "-qq", *words) == (0, "", "")
+    (loud, quiet, nothing), (progress, *silence) = (
+        [each.strip() for each in text.split("<0>")[:3]] for text in (out, err)
+    )
+    assert "step 2/2" in progress
+    assert silence == ["", ""]
+    heads = [[line.split()[0] for line in text.splitlines()] for text in (loud, quiet)]
+    assert heads[0] == heads[1]
+    assert heads[0][:2] == ["valid/loss", "valid/accuracy"]
+    assert nothing == ""
 
 
 def test_quiet_and_verbose_stand_before_and_behind_a_command(type_in):
