@@ -40,9 +40,10 @@ class Pipeline:
 
     @classmethod
     def of(cls, place: RunFolder, overrides: Sequence[str] = ()) -> Self:
-        """The pipeline that a run was started with, under its own name. Raises ConfigError as `plan` does."""
-        config = load(place.config, overrides)
-        return cls(replace(config, name=place.notes.get("name", config.name)))
+        """The pipeline that a run was started with, under its name and with its changes. Raises ConfigError as `plan` does."""
+        config, notes = load(place.config, overrides), place.notes
+        changes = (*notes.get("changes", ()), *config.changes)
+        return cls(replace(config, name=notes.get("name", config.name), changes=changes))
 
     @cached_property
     def plan(self) -> Plan:

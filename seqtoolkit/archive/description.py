@@ -52,6 +52,8 @@ class Description:
     run: Listed
     config: dict[str, Any]
     """the resolved one, that it was started with"""
+    changes: list[str]
+    """by which that differs from the pipeline, `model.core=lstm`"""
     resumed: list[Resumed]
     metrics: dict[str, Range]
     environment: dict[str, str]
@@ -75,6 +77,7 @@ def describe_run(run: str | Path, folder: str | Path = "runs") -> Description:
     return Description(
         run=listed(entry, handles([entry, *beside])[place.path]),
         config=config_of(entry),
+        changes=[str(each) for each in entry.notes.get("changes") or ()],
         resumed=entry.resumed,
         metrics=_ranges(entry),
         environment=environment(entry.notes),

@@ -31,7 +31,8 @@ def compare(
         list[str] | None, typer.Option(metavar="NAME", help="As valid/accuracy; those of evaluations if not given.")
     ] = None,
     to: Annotated[
-        Path | None, typer.Option(help="The folder of the page, the tables and the pictures; in --folder if not given.")
+        Path | None,
+        typer.Option(help="The folder of the page, the tables and the pictures; a sweep's own, or one in --folder."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")] = False,  # noqa: FBT002  a flag
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, in full precision.")] = False,  # noqa: FBT002  a flag
@@ -45,12 +46,13 @@ def compare(
     if as_json + as_csv + as_markdown > 1:
         raise ValueError("--json, --csv and --markdown exclude one another; all are written to the folder of --to")
     from seqtoolkit.compare import compare as compared
-    from seqtoolkit.compare.output import plain_name
+    from seqtoolkit.compare.output import ARTIFACTS, plain_name
     from seqtoolkit.compare.table import comma, dumps, markdown
 
     found = compared(experiment, by or (), metric or (), store, folder)
-    paths = found.write(to or folder / f"compare-{plain_name(found.name)}")
-    unstored = found.publish(paths) if found.selection.parent or found.selection.place else None
+    place = found.selection.place
+    paths = found.write(to or (folder / f"compare-{plain_name(found.name)}" if place is None else place / ARTIFACTS))
+    unstored = found.publish(paths) if found.selection.parent or place else None
     if as_json or as_csv or as_markdown:
         typer.echo((dumps if as_json else comma if as_csv else markdown)(found), nl=False)
         return

@@ -107,7 +107,9 @@ def reproduce(
     from seqtoolkit.archive.reproduction import told
 
     def hear(differing: Mapping[str, Any]) -> None:
-        lines = [told(*each) for each in differing.items()] or ["nothing that is known of"]
+        lines = [told(*each) for each in differing.items()] or [
+            "nothing of the environment, as far as that was recorded"
+        ]
         typer.echo("\n".join(f"differs   {line}" for line in lines), err=as_json)
 
     found = do_again(run, folder, steps=steps, hear=hear)

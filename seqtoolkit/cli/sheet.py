@@ -72,7 +72,7 @@ def print_description(found: Description) -> None:
     _facts("", {
         "run": run.run_id,
         "folder": str(run.folder),
-        "pipeline": run.pipeline or "",
+        "pipeline": " ".join([run.pipeline or "?", *found.changes]),
         "begun": f"{begun}{trained}",
         "status": f"{run.status}{steps}" + (f" ({run.reason})" if run.reason else ""),
         "sweep": f"{run.sweep}, trial {run.trial}" if run.sweep else "",

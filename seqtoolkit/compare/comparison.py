@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import comb
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +14,6 @@ from seqtoolkit.compare.metric import MEASURED, best, better, final
 from seqtoolkit.compare.selection import Left, Selection
 from seqtoolkit.compare.statistic import ENOUGH, Better, Summary, Verdict, judge, summarize
 from seqtoolkit.record import Record
-
-COVERAGE = {2: 50, 3: 75, 4: 88}
-"""How often, in percent, an interval of so few values holds the mean of normal ones: measured, see docs/compare.md."""
-
 
 Kind = Literal["final", "best"]
 
@@ -164,9 +161,11 @@ def _notes(
 def _small(n: int) -> str:
     if n == 1:
         return "A group of one run has no interval: nothing is known of what another seed would give."
+    held, apart = 100 * (1 - 0.5 ** (n - 1)), 200 / comb(2 * n, n)
     return (
-        f"With {n} runs in a group an interval reaches from the least to the greatest value, and holds the true mean in"
-        f" about {COVERAGE[n]} of 100 cases, not 95: {ENOUGH} seeds or more make it honest."
+        f"With {n} runs in a group an interval reaches from the least to the greatest value: it holds the true mean in"
+        f" about {held:.0f} of 100 cases, not 95, and lies apart from that of an equal group in about {apart:.0f} of 100."
+        f" {ENOUGH} seeds or more make it honest."
     )
 
 

@@ -131,7 +131,7 @@ def judge(groups: Mapping[str, Summary | None], better: Better) -> Verdict:
     side = "above" if sign > 0 else "below"
     return Verdict(
         best,
-        f"{best} is better: its interval lies {side} {'that' if len(ranked) == 2 else 'those'} of {_listed(ranked[1:])}.",
+        f"{best} is better over {found[best].seeds} seeds: its interval lies {side} {'that' if len(ranked) == 2 else 'those'} of {_listed(ranked[1:])}.",
     )
 
 

@@ -91,11 +91,11 @@ class Design:
         return [{}] * (self.settings.trials or _TRIALS)
 
     def pipeline(self, params: Params) -> Pipeline:
-        """The pipeline of a trial; what is wrong with it is not said to come from an override, for nobody wrote that."""
+        """The pipeline of a trial; what is wrong with its values is said alike for all trials."""
         own = self.space.overrides(params)
         config = load(self.source, [*self.fixed, *own])
         made = {f"override {one_line(each)}" for each in own}
-        origins = {key: origin for key, origin in config.origins.items() if origin not in made}
+        origins = {key: "swept" if origin in made else origin for key, origin in config.origins.items()}
         return Pipeline(replace(config, origins=origins), self.registry)
 
     def check(self) -> Objective:
