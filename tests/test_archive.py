@@ -278,6 +278,7 @@ def test_a_run_is_described(folder):
     losses = {row["step"]: row["valid/loss"] for row in rows if "valid/loss" in row}
     course = found.metrics["valid/loss"]
     assert found.config["model"]["core"]["hidden_size"] == 16
+    assert "model.core.hidden_size=16" in found.changes
     assert course.last == (losses[6], 6)
     assert course.lowest.value == min(losses.values()) == losses[course.lowest.step]
     assert course.highest.value == max(losses.values()) == losses[course.highest.step]

@@ -111,7 +111,7 @@ def test_a_run_comes_out_equal(copy, type_in):
     assert found["comparison"] == {"upto": 6, "values": counted(path), "different": 0, "first": None}
     notes = RunFolder(Path(found["folder"])).notes
     assert notes["tags"] == {"seqtoolkit.reproduces": path.name}
-    assert notes["name"] == "program_eval"
+    assert (notes["name"], notes["changes"]) == ("program_eval", RunFolder(path).notes["changes"])
     assert Path(found["folder"]).name != path.name
 
 
