@@ -28,7 +28,9 @@ from seqtoolkit.trained import Trained
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory):
     """A small run, evaluated after 3 and 6 updates."""
-    return Pipeline.load("program_eval", [*tiny, "source.length=2", "run.seed=3"]).run(tmp_path_factory.mktemp("runs"))
+    return Pipeline.load(
+        "program_eval", [*tiny, "source.length=2", "run.seed=3", "run.checkpoint_every=3", "run.keep_every=3"]
+    ).run(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
