@@ -1,12 +1,14 @@
 """The command line, as a person types it: what it prints, where, and with which exit code."""
 
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +78,41 @@ def test_a_dry_run_times_every_stage_and_leaves_nothing(type_in, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_pipeline_is_listed_for_programs(type_in):
+    """With --json, check has the rows of the table, the parameters as numbers, and the times of a dry run where one was made."""
+    _, table, _ = type_in("check", "program_eval")
+    code, out, _ = type_in("check", "program_eval", "--json")
+    found = json.loads(out)
+    assert (code, "seconds" in found) == (0, False)
+    rows = table.splitlines()[2:-1]
+    assert len(rows) == len(found["stages"])
+    for row, stage in zip(rows, found["stages"], strict=True):
+        assert row.split()[:2] == [stage["key"], stage["part"]]
+        assert all(stage[name] in row for name in ("reads", "writes"))
+    assert f"{found['parameters']:,} parameters" == table.splitlines()[-1]
+    assert sum(stage["parameters"] for stage in found["stages"]) == found["parameters"]
+    _, out, _ = type_in("check", "program_eval", "--dry-run", "--json", "--graph", "g.svg")
+    assert {"source", "model.core", "backward"} <= json.loads(out)["seconds"].keys()
+
+
+def test_every_older_listing_is_there_for_programs(type_in, tmp_path):
+    """Pipelines, parts and deliveries as JSON say what they say to people."""
+    _, table, _ = type_in("pipelines")
+    found = json.loads(type_in("pipelines", "--json")[1])
+    assert [each["name"] for each in found] == [line.split()[0] for line in table.splitlines()[1:] if line[:1].strip()]
+    assert all(Path(each["path"]).is_file() and each["distribution"] for each in found)
+    part = json.loads(type_in("plugins", "show", "core:lstm", "--json")[1])
+    assert (part["kind"], part["name"], part["distribution"]) == ("core", "lstm", "seqtoolkit-lstm")
+    (size,) = [each for each in part["parameters"] if each["name"] == "hidden_size"]
+    assert (size["type"], size["required"], isinstance(size["default"], int)) == ("int", False, True)
+    learner = json.loads(type_in("plugins", "show", "supervised", "--json")[1])
+    capture = next(each for each in learner["parameters"] if each["name"] == "capture")
+    assert capture["choices"] == ["auto", "always", "never"]
+    assert next(each for each in learner["parameters"] if each["name"] == "optimizer")["default"] == "adam"
+    (tmp_path / "runs").mkdir()
+    assert json.loads(type_in("deliver", "--json")[1]) == {"undelivered": 0, "folder": "runs"}
+
+
 def test_a_run_ends_with_a_summary_and_can_be_resumed(tiny, type_in):
     """The summary names metrics, run and checkpoint; --resume with more steps goes on."""
     code, out, _ = type_in("run", "program_eval", *tiny)
@@ -85,6 +122,11 @@ def test_a_run_ends_with_a_summary_and_can_be_resumed(tiny, type_in):
     code, out, _ = type_in("run", "--resume", run, "run.steps=8")
     assert code == 0
     assert "step_00000008" in out
+    code, out, _ = type_in("run", "--resume", run, "run.steps=9", "--json")
+    found = json.loads(out)
+    assert (code, found["status"], found["run_id"]) == (0, "FINISHED", run)
+    assert Path(found["checkpoint"]).name == "step_00000009"
+    assert "valid/accuracy" in found["metrics"]
     code, _, err = type_in("run", "--resume", run, "pipeline.yaml")
     assert (code, "pipeline.yaml" in err) == (2, True)
 

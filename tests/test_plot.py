@@ -90,6 +90,10 @@ def test_the_command_says_where_the_files_are(run, type_in, tmp_path):
     code, out, _ = type_in(*command, "--head", "1", "--block", "1", "--steps", "0:2")
     assert code == 0
     assert f"picture {run.folder}/attention/step_00000003-head_1-block_1-steps_0_2.png" in out.splitlines()
+    code, out, _ = type_in(*command, "--data", "n.npz", "--to", "a.pdf", "--steps", "1:4", "--json")
+    found = json.loads(out)
+    assert (found["picture"], found["numbers"], found["steps"]) == ("a.pdf", "n.npz", [1, 4])
+    assert (found["of"] > 4, found["unstored"]) == (True, "the run is in no tracking store")
 
 
 @pytest.mark.parametrize(
