@@ -95,7 +95,7 @@ def intervals(values: np.ndarray, resamples: int = RESAMPLES) -> tuple[np.ndarra
     means = _weights(n, resamples) @ values
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     # Rounding in the weighted sums must not carry an end past the values themselves.
-    return np.maximum(low, values.min(0)), np.minimum(high, values.max(0))
+    return np.clip(low, values.min(0), values.max(0)), np.clip(high, values.min(0), values.max(0))
 
 
 @cache
