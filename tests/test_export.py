@@ -178,6 +178,25 @@ class TestWhole:
         assert [each.name for each in tmp_path.iterdir()] == ["old"]
         assert _files(old) == before
 
+    def test_what_is_replaced_comes_back(self, trained, tmp_path, monkeypatch):
+        """Where the new model cannot take its place, the old one stays."""
+        old = export(trained, tmp_path / "old")
+        before, rename = _files(old), Path.rename
+
+        def fail(path, target):
+            if Path(target) == old:
+                calls.append(path)
+                if len(calls) == 1:
+                    raise OSError(5, "Input/output error")
+            return rename(path, target)
+
+        calls = []
+        monkeypatch.setattr(Path, "rename", fail)
+        with pytest.raises(ValueError, match="old cannot be written: Input/output error"):
+            export(trained, old, force=True)
+        assert _files(old) == before
+        assert [each.name for each in tmp_path.iterdir()] == ["old"]
+
     @pytest.mark.parametrize("name", ["config.yaml", "model.safetensors"])
     def test_a_damaged_model_is_refused(self, model, name):
         """A changed byte, or a missing file, is one line that names the file; MLflow says the same."""

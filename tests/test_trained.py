@@ -1,7 +1,13 @@
 """Trained: what names a trained model, on this machine and in a store, and what is said where there is none."""
 
 import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 
 import mlflow
 import pytest
@@ -204,10 +210,11 @@ class TestRegistered:
         assert list(loaded.predict(loaded.input_example).columns) == ["answer", "error"]
 
     def test_a_copy_can_be_registered(self, store, place):
-        """What was fetched of a run, or of a registered model, is registered like the run itself."""
-        assert register(Trained.find(place.run_id, "last"), "copy").run_id == place.run_id
-        assert register(Trained.find("models:/copy/1"), "copy").uri == "models:/copy/2"
-        assert Trained.find("models:/copy/2").step == 6
+        """What was fetched of a run, or of a registered model, is registered like the run itself, by any name."""
+        name = "it's v1.2%"
+        assert register(Trained.find(place.run_id, "last"), name).run_id == place.run_id
+        assert register(Trained.find(f"models:/{name}/1"), name).uri == f"models:/{name}/2"
+        assert Trained.find(f"models:/{name}/2").step == 6
 
     def test_what_is_not_registered(self, store, place, monkeypatch):
         """Unknown models, versions and aliases, foreign models, and addresses that are none: one line with what there is."""
@@ -300,3 +307,31 @@ class TestRegistered:
         code, out, err = type_in("register", place.path, "ty/ped")
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert "name" in err
+
+
+@pytest.mark.slow
+def test_a_server_over_http(store, place, tiny, tmp_path, monkeypatch):
+    """With a server that keeps the files too, a run is registered and found by its address and its id, elsewhere as well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shutil.copy(store.removeprefix("sqlite:///"), tmp_path / "server.db")
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    kept = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "kept")]
+    command = [sys.executable, "-m", "mlflow", "server", *where, *kept]
+    server = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    try:
+        uri = f"http://127.0.0.1:{port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        while not Store(uri).answers():
+            time.sleep(0.5)
+        changes = ["track=mlflow", "track.experiment=over_http", "track.system_metrics=false"]
+        result = Pipeline.load("program_eval", [*tiny, *changes]).run("runs")
+        assert register(Trained.find(result.folder, "last"), "served", alias="best").uri == "models:/served/1"
+        for word in ("models:/served/1", "models:/served@best", result.run_id):
+            found = Trained.find(word, *(["last"] if word == result.run_id else []), folder="elsewhere")
+            assert _same(found.model, result.model)
+            assert found.place.run_id == result.run_id
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()

@@ -55,7 +55,7 @@ def export(trained: Trained, to: str | Path, *, force: bool = False) -> Path:
                 target.rename(aside)
             try:
                 made.rename(target)
-            except OSError:
+            except BaseException:
                 if replaced:
                     aside.rename(target)
                 raise

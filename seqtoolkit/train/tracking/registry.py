@@ -12,6 +12,8 @@ from seqtoolkit.train.tracking.library import Library, LibraryError, pages, quot
 from seqtoolkit.train.tracking.store import public, ready, translated
 
 _ADDRESS = re.compile(r"models:/+(?P<name>[^/:@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/:@]+))")
+_UNLOGGED = re.compile(r"[/:.%\"']")
+"""What a registered model's name may have, and that of a logged model not."""
 _LOGGED = re.compile(r"models:/+(?P<key>m-[\w-]+)")
 _ALIAS = re.compile(r"(?!(?i:latest|v\d+|\d+)$)[\w-]{1,255}", re.ASCII)
 
@@ -107,7 +109,11 @@ class ModelRegistry:
         with told(), translated(self.uri, opening=True):
             self._client.get_experiment(run.experiment_id)
             made = self._client.create_logged_model(
-                run.experiment_id, name=name, source_run_id=run_id, params=dict(run.params), model_type="seqtoolkit"
+                run.experiment_id,
+                name=_UNLOGGED.sub("_", name),
+                source_run_id=run_id,
+                params=dict(run.params),
+                model_type="seqtoolkit",
             )
         try:
             folder = save(made)
@@ -123,7 +129,7 @@ class ModelRegistry:
             self._name(name)
             version = str(
                 self._client.create_model_version(
-                    name, f"models:/{made.model_id}", run_id, model_id=made.model_id
+                    name, f"models:/{made.model_id}", run_id, model_id=made.model_id, await_creation_for=0
                 ).version
             )
             if alias is not None:
