@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## create .venv and install the host, every plugin and the tools in it
@@ -37,7 +37,18 @@ run: setup ## learn to execute programs, in about five minutes
 
 .PHONY: test
 test: lint ## every check and every test, those of the built wheels included
-	$(PYTEST) -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow and not services"
+
+.PHONY: test-services
+test-services: setup ## MLflow's pages in a browser, a tracking server on PostgreSQL; Debian's packages are installed where missing
+	@missing=$$(command -v chromium > /dev/null || echo chromium; ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || echo postgresql); \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get > /dev/null || { echo >&2 "make test-services wants" $$missing "and finds no apt-get to install it"; exit 1; }; \
+		as=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$as apt-get -qq update && $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing \
+			|| { echo >&2 "make test-services wants" $$missing "and apt-get cannot install it"; exit 1; }; \
+	fi
+	$(PYTEST) -m services tests/services
 
 .PHONY: lint
 lint: setup ## format, lint, types, floors

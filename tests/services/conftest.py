@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,7 +94,7 @@ def _plain():
 
 @pytest.fixture(scope="session")
 def postgres():
-    """PostgreSQL with an empty cluster; call it for the address of a new database."""
+    """PostgreSQL with an empty cluster; call it for the address of a database, made where there is none."""
     (bin_,) = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1:]
     home = Path(tempfile.mkdtemp(prefix="postgres-"))
     someone = {}
@@ -117,7 +117,7 @@ def postgres():
     def database(name):
         connection = psycopg2.connect(f"{root}/postgres")
         connection.autocommit = True  # databases are not made in a transaction
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, suppress(psycopg2.errors.DuplicateDatabase):
             cursor.execute(f"CREATE DATABASE {name}")
         connection.close()
         return f"{root}/{name}".replace("postgresql:", "postgresql+psycopg2:")

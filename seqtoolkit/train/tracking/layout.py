@@ -37,7 +37,8 @@ def layout(runs: Sequence[StoredRun], now: int) -> dict[str, str]:
     """
     runs = [run for run in runs if run.tags.get(KIND_TAG) != "sweep"]
     settings, metrics = _settings(runs), _metrics(runs)
-    curves = [_curve(key, *each) for key in metrics if key.startswith("valid/") for each in _TIMES][:3]
+    learning = [key for key in metrics if key.startswith("valid/")][:3]
+    curves = [_curve(key, *each) for key in learning[:1] for each in _TIMES]
     sections = [_section("settings", "Settings and results", 1), _section("curves", "Learning curves", 3)]
     quality = [key for key in metrics if key.startswith("test/")] or metrics
     parallel = {
@@ -52,7 +53,7 @@ def layout(runs: Sequence[StoredRun], now: int) -> dict[str, str]:
         [parallel, *curves] if quality else curves,
     )
     group = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "model.core"}]}
-    means = {**state, "groupBy": group, "compareRunSections": sections[1:], "compareRunCharts": curves[:1]}
+    means = {**state, "groupBy": group, "compareRunSections": sections[1:], "compareRunCharts": [_curve(key, *_TIMES[0]) for key in learning]}
     return {
         f"{TAG}{RUNS}": _saved("runs side by side", state, now),
         f"{TAG}{CORES}": _saved("cores: mean over runs", means, now),
