@@ -20,8 +20,7 @@ LABELS: Mapping[Axis, str] = {"step": "step", "examples": "examples", "seconds":
 COLORS = 8
 """How many colors the style sheet has; groups beyond these have dashed lines of the same."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 18, 14, 46
-_NAMES, _LINE = 190, 34
-_LONGEST = 26
+_LINE, _LETTER, _LONGEST = 34, 7.5, 42
 _LOG = 50
 """From which ratio of the greatest to the least value, both positive, an axis is logarithmic."""
 
@@ -52,7 +51,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(each * power for each in (1, 2, 5, 10) if each * power >= rough * (1 - 1e-9))
-    return [round(each * step, 12) for each in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return [each * step for each in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def decades(low: float, high: float) -> list[float]:
@@ -61,6 +60,10 @@ def decades(low: float, high: float) -> list[float]:
     factors = (1, 2, 5) if len(powers) <= 4 else (1,)
     found = [factor * 10.0**power for power in powers for factor in factors]
     return [each for each in found if low <= each <= high]
+
+
+def _marks(scale: Scale, most: int) -> list[float]:
+    return decades(scale.low, scale.high) if scale.log else ticks(scale.low, scale.high, most)
 
 
 def tick(value: float) -> str:
@@ -77,13 +80,12 @@ def chart(bands: Mapping[str, Band], places: Mapping[str, int], axis: Axis, name
     start = min(float(each.x[0]) for each in bands.values())
     across = Scale(start, stop if stop > start else start + 1, _LEFT, WIDTH - _RIGHT)
     up = _upright(bands, name)
-    marks = decades(up.low, up.high) if up.log else ticks(up.low, up.high, 8)
     parts = [
         f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{up.at(each):.1f}" y2="{up.at(each):.1f}"/>'
         f'<text class="tick" x="{_LEFT - 9}" y="{up.at(each) + 4:.1f}" text-anchor="end">{tick(each)}</text>'
-        for each in marks
+        for each in _marks(up, 8)
     ]
-    parts += _foot(across, ticks(across.low, across.high, 8), HEIGHT - _BOTTOM, LABELS[axis])
+    parts += _foot(across, _marks(across, 8), HEIGHT - _BOTTOM, LABELS[axis])
     for key, each in bands.items():
         color, dash = _style(places[key])
         x, low, high, mean = across(each.x), up(each.low), up(each.high), up(each.mean)
@@ -104,10 +106,15 @@ def forest(name: str, found: Mapping[str, Summary | None], groups: Sequence[Grou
     values = np.array([value for each in found.values() if each is not None for value in each.values])
     if not len(values):
         return ""
-    pad = 0.06 * (values.max() - values.min()) or 0.05 * abs(values[0]) or 0.5
-    across = Scale(float(values.min() - pad), float(values.max() + pad), _NAMES, WIDTH - _RIGHT)
+    low, high = float(values.min()), float(values.max())
+    start = 30 + _LETTER * min(_LONGEST, max(len(group.name) for group in groups))
+    if low > 0 and high > _LOG * low:
+        across = Scale(low / 1.15, high * 1.15, start, WIDTH - _RIGHT, log=True)
+    else:
+        pad = 0.06 * (high - low) or 0.05 * abs(low) or 0.5
+        across = Scale(low - pad, high + pad, start, WIDTH - _RIGHT)
     bottom = _LINE * len(groups) + 8
-    parts = _foot(across, ticks(across.low, across.high, 7), bottom, name, top=4)
+    parts = _foot(across, _marks(across, 7), bottom, name, top=4)
     for place, group in enumerate(groups):
         parts.append(_entry(place, group, found[group.name], across, name))
     return _picture("forest", bottom + _BOTTOM - 4, f"final {name}: each run, mean and interval of each group", parts)
@@ -122,7 +129,7 @@ def _entry(place: int, group: Group, summary: Summary | None, across: Scale, nam
     y = _LINE * place + _LINE // 2 + 6
     short = group.name if len(group.name) <= _LONGEST else f"{group.name[: _LONGEST - 1]}…"
     color, _ = _style(place)
-    anchor = f'class="name" x="{_NAMES - 16}" y="{y + 4}" text-anchor="end"'
+    anchor = f'class="name" x="{across.start - 16}" y="{y + 4}" text-anchor="end"'
     parts = [
         f'<g class="series {color}" data-group="{place}">',
         f"<text {anchor}>{escape(short)}<title>{escape(group.name)}</title></text>",

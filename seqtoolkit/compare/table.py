@@ -52,7 +52,7 @@ def spread(summary: Summary | None) -> str:
     if summary.deviation is None:
         return number(summary.mean)
     shown = f"{summary.deviation:,.{_decimals(summary.mean)}f}"
-    return f"{number(summary.mean)} ± {shown if float(shown.replace(',', '')) else number(summary.deviation)}"
+    return f"{number(summary.mean)} ± {shown if float(shown.replace(',', '')) or not summary.deviation else number(summary.deviation)}"
 
 
 def _decimals(value: float) -> int:
