@@ -373,7 +373,7 @@ class TestCommand:
         """The command writes the checkpoint that was asked for, and prints the command that serves it."""
         code, out, err = type_in("export", run, "--to", "model", "--checkpoint", "last")
         assert (code, err) == (0, "")
-        assert out.splitlines()[0] == f"model model, step 6 of {run.name}"
+        assert out.splitlines()[:2] == ["model model", f"of    {run.name}, step 6"]
         assert "mlflow models serve --model-uri model --env-manager local --host 127.0.0.1" in out
         assert Trained.find(tmp_path / "model").step == 6
 

@@ -28,7 +28,8 @@ def export(
 
     trained = Trained.find(run, checkpoint, folder, store=store)
     write(trained, to, force=force)
-    typer.echo(f"model {to}, step {trained.step} of {trained.place.run_id}")
+    typer.echo(f"model {to}")
+    typer.echo(f"of    {trained.place.run_id}, step {trained.step}")
     typer.echo(f"serve mlflow models serve --model-uri {to} --env-manager local --host 127.0.0.1 --port 5001")
 
 

@@ -107,7 +107,6 @@ class ModelRegistry:
         """
         run = self.library.run(run_id)
         with told(), translated(self.uri, opening=True):
-            self._client.get_experiment(run.experiment_id)
             made = self._client.create_logged_model(
                 run.experiment_id,
                 name=_UNLOGGED.sub("_", name),
