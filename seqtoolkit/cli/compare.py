@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seqtoolkit.cli.completion import keys
 from seqtoolkit.cli.run import Folder
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ def compare(
     ],
     by: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="A setting that makes groups, as model.core; several may be."),
+        typer.Option(
+            metavar="KEY", help="A setting that makes groups, as model.core; several may be.", autocompletion=keys
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="As valid/accuracy; those of evaluations if not given.")

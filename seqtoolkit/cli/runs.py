@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from seqtoolkit.cli import sheet
+from seqtoolkit.cli.completion import pipelines
 from seqtoolkit.cli.completion import runs as completed
 from seqtoolkit.cli.run import AsJson, Folder
 
@@ -30,7 +31,7 @@ app = typer.Typer(help="What is kept of runs: listed, shown, told apart, done ag
 def list_(
     context: typer.Context,
     folder: Folder = Path("runs"),
-    pipeline: Annotated[str | None, typer.Option(help="Only runs of this pipeline.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only runs of this pipeline.", autocompletion=pipelines)] = None,
     status: Annotated[
         str | None, typer.Option(help="Only these: running, finished, failed, killed, died, unstarted, damaged.")
     ] = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from seqtoolkit.cli.completion import runs
 from seqtoolkit.cli.run import Folder
 
 
@@ -17,6 +18,7 @@ def ui(
         typer.Argument(
             metavar="[EXPERIMENT]",
             help="An experiment's name, or a run; the experiment of the latest run if not given.",
+            autocompletion=runs,
         ),
     ] = None,
     store: Annotated[
