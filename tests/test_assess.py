@@ -103,7 +103,11 @@ class TestEvaluate:
         assert marked("source.split=valid,test", "examples=4") == [("valid",), ("test",)]
         monkeypatch.setattr(type(trained.graph.source), "covers", {})
         assert marked(*words) == [(2, 1)]
-        assert marked("source.curriculum=mix,baseline", "examples=4") == [("mix",), ("baseline",)]
+        assert marked("source.curriculum=mix,baseline", "examples=4") == [("mix",)]
+        assert marked("source.split=valid,test", "source.nesting=2", "examples=4") == []
+        assert marked("source.split=valid,test", "examples=4,5") == [
+            (split, n) for split in ("valid", "test") for n in (4, 5)
+        ]
 
     def test_examples_that_a_split_has_not(self, trained):
         """A cell whose task has no example says so, and the others have their numbers; where none has, that is an error."""
@@ -141,8 +145,8 @@ class TestEvaluate:
             (["source.length=1", "evaluate.source.length=2"], "source.length: given twice"),
             (["source.length=1..50", "source.nesting=1..50"], "source.length x source.nesting: 2,500 combinations, more than 1,000"),
             (
-                ["source.grammar=learning_to_execute"],
-                "evaluate.source.grammar=learning_to_execute: the model was trained on question .*, and cannot read i64<",
+                ["examples=3", "source.grammar=learning_to_execute"],
+                "^evaluate.source.grammar=learning_to_execute: the model was trained on question .*, and cannot read i64<",
             ),
         ],
     )  # fmt: skip

@@ -102,7 +102,8 @@ def _trials(trained: Trained, grid: Grid) -> list[_Trial]:
         except ConfigError as error:
             problems += error.problems
         except SpecError as error:
-            problems.append(f"{' '.join(overrides) or 'evaluate.source'}: {error}")
+            settings = [each for each in overrides if each.startswith("evaluate.source.")]
+            problems.append(f"{' '.join(settings) or 'evaluate.source'}: {error}")
     if problems:
         raise ConfigError(dict.fromkeys(problems))
     return trials
@@ -147,20 +148,18 @@ def _examples(plan: Plan, grid: Grid) -> int:
 
 
 def _trains(trained: Trained, plan: Plan, grid: Grid) -> bool:
-    """Whether training had examples of this difficulty: within what the source says, else of the same settings."""
-    taught, asked = trained.pipeline.plan.source, plan.evaluate_source
+    """Whether training had examples like these: as hard as the source says that it has, else of the same settings."""
+    taught, asked, covers = trained.pipeline.plan.source, plan.evaluate_source, trained.graph.source.covers
     if taught.use != asked.use:
         return False
-    covers = trained.graph.source.covers
-    for key in {each.key.partition(".")[2] for each in grid.axes} | covers.keys():
-        given, own = asked.params.get(key), taught.params.get(key)
-        if key in covers:
-            low, high = covers[key]
-            if not (isinstance(given, int | float) and low <= given <= high):
-                return False
-        elif isinstance(own, int | float) and not isinstance(own, bool) and given != own:
-            return False
-    return True
+    if covers:
+        return all(_within(asked.params.get(key), *limits) for key, limits in covers.items())
+    keys = {each.key.partition(".")[2] for each in grid.settings} - {"", "split"}
+    return all(asked.params.get(key) == taught.params.get(key) for key in keys)
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and low <= value <= high
 
 
 def _cell(graph: Graph, trial: _Trial, update: Update) -> Cell:
