@@ -87,10 +87,9 @@ def open_storage(where: str) -> BaseStorage:
 
 def seat(name: str, where: str, number: int) -> Trial:
     """A trial that is running, as its own process reports to it."""
-    study = optuna.load_study(
-        study_name=name, storage=open_storage(where), sampler=RandomSampler(), pruner=MedianPruner()
-    )
-    return Trial(study, _trial_id(study, number))
+    storage = open_storage(where)
+    study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(), pruner=MedianPruner())
+    return Trial(study, _trial_id(storage, name, number))
 
 
 class Study:
@@ -227,7 +226,7 @@ class Study:
         return count
 
     def _id(self, number: int) -> int:
-        return _trial_id(self._study, number)
+        return _trial_id(self.storage, self.name, number)
 
 
 def facts(trial: FrozenTrial) -> Mapping[str, Any]:
@@ -235,9 +234,8 @@ def facts(trial: FrozenTrial) -> Mapping[str, Any]:
     return trial.user_attrs.get(_FACTS, {})
 
 
-def _trial_id(study: optuna.Study, number: int) -> int:
-    storage = study._storage  # noqa: SLF001  the study has no other way to its trials by number
-    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study.study_name), number)
+def _trial_id(storage: BaseStorage, name: str, number: int) -> int:
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(name), number)
 
 
 def _sampler(search: str, seed: int) -> BaseSampler:
