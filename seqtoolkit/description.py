@@ -10,7 +10,7 @@ from seqtoolkit.host.plan import Plan
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow's pages show as the description."""
-_AROUND = re.compile(r"(run|evaluate|track)\.|model\.core(\.use)?=|~")
+_AROUND = re.compile(r"(run|evaluate|track)[.=]|model\.core(\.use)?=|~")
 _LONGEST, _MOST = 24, 3
 
 

@@ -53,7 +53,12 @@ def layout(runs: Sequence[StoredRun], now: int) -> dict[str, str]:
         [parallel, *curves] if quality else curves,
     )
     group = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "model.core"}]}
-    means = {**state, "groupBy": group, "compareRunSections": sections[1:], "compareRunCharts": [_curve(key, *_TIMES[0]) for key in learning]}
+    means = {
+        **state,
+        "groupBy": group,
+        "compareRunSections": sections[1:],
+        "compareRunCharts": [_curve(key, *_TIMES[0]) for key in learning],
+    }
     return {
         f"{TAG}{RUNS}": _saved("runs side by side", state, now),
         f"{TAG}{CORES}": _saved("cores: mean over runs", means, now),
@@ -96,7 +101,6 @@ def _card(kind: str, section: str, name: str) -> dict[str, Any]:
 def _curve(metric: str, axis: str, by: str) -> dict[str, Any]:
     return {
         **_card("LINE", "curves", f"{metric}-{by or axis}"),
-        "displayName": f"{metric} by {by or axis}",
         "metricKey": metric,
         "selectedMetricKeys": [metric],
         "xAxisKey": axis,
