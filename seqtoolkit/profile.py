@@ -76,7 +76,7 @@ class Profile:
             return
         self._close()
         self._undo.close()
-        if not self._clock.seconds:
+        if not self._clock.calls["update"]:
             run.note("profile: the run ended before an update was measured")
             return
         found = self._found()

@@ -400,3 +400,27 @@ def test_a_real_bash_completes(tmp_path, home):
             assert f"seqtoolkit {typed.rpartition(' ')[0]} {shown}]" in said.replace("\r", ""), said
     finally:
         bash.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("export", ""), ["2026-b"]),
+        (("register", "2026"), ["2026-b"]),
+        (("ui", ""), ["2026-b"]),
+        (("evaluate", ""), ["2026-b"]),
+        (("evaluate", "2026-b", "source.le"), ["source.length=", "source.length=5"]),
+        (("evaluate", "2026-b", "source.curriculum=baseline,mi"), ["baseline,mix"]),
+        (("predict", ""), ["2026-b"]),
+        (("runs", "show", ""), ["2026-b"]),
+        (("runs", "list", "--pipeline", "program_ev"), ["program_eval"]),
+        (("sweep", "program_ev"), ["program_eval"]),
+        (("sweep", "program_eval", "model.core=rmc,ls"), ["rmc,lstm"]),
+        (("compare", "x", "--by", "model.cor"), ["model.core"]),
+    ],
+)
+def test_every_command_completes_what_it_takes(ask, tmp_path, words, offered):
+    """Runs, pipelines and keys, in each command that takes one."""
+    (tmp_path / "runs" / "2026-b").mkdir(parents=True)
+    (tmp_path / "runs" / "2026-b" / "config.yaml").write_text("source: program_eval\n")
+    assert ask(*words) == offered

@@ -80,6 +80,16 @@ def overrides(ctx: typer.Context, incomplete: str) -> Offers:
 
 
 @_silent
+def settings(ctx: typer.Context, incomplete: str) -> Offers:
+    """Changes of the `evaluate:` block of a command's run, as `source.length=7`, several values with commas."""
+    from seqtoolkit.cli.key import Memory, offers
+
+    block = "evaluate."
+    found = offers(Memory(discover()), _tree(ctx.params), f"{block}{incomplete}", several=True)
+    return [(word.removeprefix(block), doc) for word, doc in found]
+
+
+@_silent
 def keys(ctx: typer.Context, incomplete: str) -> Offers:
     """Keys alone, as `model.core`."""
     from seqtoolkit.cli.key import Memory, offers
