@@ -12,20 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from seqtoolkit.cli.completion import overrides, runs
+from seqtoolkit.cli.completion import runs
 from seqtoolkit.cli.completion import settings as completed_settings
 from seqtoolkit.cli.run import AsJson, Folder
 from seqtoolkit.cli.voice import quiet
 
 if TYPE_CHECKING:
     from seqtoolkit.assess import Assessment, Cell
-
-
-def completed(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Settings of the run's source, and how many examples."""
-    found = [("examples=", "how many"), *overrides(ctx, incomplete)]
-    fit = ("source.", "evaluate.source.", "evaluate.examples", "examples=")
-    return [each for each in found if each[0].startswith(fit) and each[0].startswith(incomplete)]
 
 
 def evaluate(
@@ -38,7 +31,6 @@ def evaluate(
             metavar="[KEY=VALUE]...",
             help="Of the pipeline's evaluate: block, such as examples=5000 source.length=7; several values make a table: "
             "source.length=1..5 source.nesting=1,2,4.",
-            autocompletion=completed,
             autocompletion=completed_settings,
         ),
     ] = None,
