@@ -101,6 +101,10 @@ class TestEvaluate:
         assert marked("source.length=1..3", "examples=4") == [(1,), (2,)]
         assert marked("source.nesting=1,2", "source.length=3", "examples=4") == []
         assert marked("source.split=valid,test", "examples=4") == [("valid",), ("test",)]
+        monkeypatch.setattr(type(trained.graph.source), "covers", {"length": (2, 3), "nesting": (1, 1)})
+        assert marked(*words) == [(2, 1), (3, 1)]
+        monkeypatch.setattr(type(trained.graph.source), "covers", {"length": (1, 3), "width": (1, 2)})
+        assert marked(*words) == []
         monkeypatch.setattr(type(trained.graph.source), "covers", {})
         assert marked(*words) == [(2, 1)]
         assert marked("source.curriculum=mix,baseline", "examples=4") == [("mix",)]
