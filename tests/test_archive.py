@@ -371,6 +371,7 @@ def test_differences_are_all_that_differs(a, b):
     found = differences(a, b)
     patched = {key: value for key, value in a.items() if "b" in found.get(key, "b")}
     patched |= {key: each["b"] for key, each in found.items() if "b" in each}
+    assert patched.keys() == b.keys()
     assert differences(patched, b) == {}
     assert all(repr(each.get("a")) != repr(each.get("b")) or len(each) == 1 for each in found.values())
 

@@ -148,6 +148,14 @@ def test_one_number_is_enough(copy, step, name):
     assert first.relative == (was - first.now) / was
 
 
+def test_a_number_that_does_not_come_again_is_found(copy):
+    """What one of two runs that both came to their end has recorded there, and the other has not, is a difference."""
+    path = copy()
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "test/beauty": 1.0}\n')
+    assert again(path).comparison.first == (6, "test/beauty", 1.0, None)
+
+
 def test_numbers_of_the_machine_may_differ(copy):
     """Speed, seconds and memory are no part of the result."""
     path = copy()

@@ -19,7 +19,7 @@ from seqtoolkit.cli.run import AsJson, Folder
 Run = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="A run: its id, name or folder, or the beginning of one.", autocompletion=completed
+        metavar="RUN", help="A run: its id, name or folder, the beginning of one, or latest.", autocompletion=completed
     ),
 ]
 
