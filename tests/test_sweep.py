@@ -29,7 +29,14 @@ def note(**facts):
     path.with_suffix(".new").write_text(json.dumps({**json.loads(path.read_text()), **facts}))
     path.with_suffix(".new").replace(path)
 
+def alive(pid):
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
 def stop(number, frame):
+    time.sleep(0.5)
     note(status="KILLED", stopped=signal.Signals(number).name)
     os._exit(130)
 
@@ -40,6 +47,11 @@ def follow():
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, stop)
 threading.Thread(target=follow, daemon=True).start()
+busy = folder / "busy"
+if busy.exists() and alive(busy.read_text()):
+    print("two processes at once")
+    sys.exit(1)
+busy.write_text(str(os.getpid()))
 size = int(re.search(r"hidden_size: (\\d+)", (folder / "config.yaml").read_text())[1])
 metrics = folder / "metrics.jsonl"
 done = len(metrics.read_text().splitlines()) if metrics.exists() else 0

@@ -75,19 +75,22 @@ def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, monkeypatch):
 class TestReporter:
     """What a trial tells Optuna."""
 
-    @pytest.mark.parametrize(("values", "prune", "stopped"), [([0.1], True, 1), ([0.9], True, 0), ([0.1], False, 0)])
-    def test_it_stops_what_falls_behind(self, values, prune, stopped):
-        """A run is stopped as killed if it is below the median of the others, and only if that is wanted."""
+    @pytest.mark.parametrize(
+        ("value", "prune", "steps", "stopped"),
+        [(0.1, True, 10, 1), (0.9, True, 10, 0), (0.1, False, 10, 0), (0.1, True, 3, 0)],
+    )
+    def test_it_stops_what_falls_behind(self, value, prune, steps, stopped):
+        """A run is stopped as killed if it is below the median of the others, only if that is wanted, and not at its end."""
         study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner())
         for _ in range(5):
             other = study.ask()
             other.report(0.5, 3)
             study.tell(other, 0.5)
         run, stops = _Run(), []
+        run.steps = steps
         run.stop = lambda *given: stops.append(given)
         reporter = Reporter(study.ask(), "valid/accuracy", prune=prune)
-        for value in values:
-            reporter.evaluated(run, 3, {"valid/accuracy": value})
+        reporter.evaluated(run, 3, {"valid/accuracy": value})
         assert len(stops) == stopped
         assert all(reason.startswith("pruned: ") and status == "KILLED" for reason, status in stops)
 
