@@ -215,6 +215,15 @@ class TestFolder:
             winner = next(metric for metric in found.metrics if metric.name == "valid/accuracy").verdict
             assert winner.winner == "rmc"
 
+    def test_a_damaged_folder_stops_nobody(self, runs):
+        """A run whose files cannot be read is left out with the reason."""
+        first, second, *_ = sorted(runs.iterdir())
+        (first / "config.yaml").write_text("a: [")
+        (second / "metrics.jsonl").write_text("{nonsense}\n")
+        reasons = {left.name: left.reason for left in compare(runs).left}
+        assert reasons[first.name].startswith("cannot be read: ")
+        assert reasons[second.name].startswith("cannot be read: ")
+
     def test_a_folder_that_knows_its_run_in_the_store(self, runs, home, template):
         """The files of a sweep with a folder of its own go to the store that this names, by way of its outbox."""
         (runs / "cores").mkdir()

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqtoolkit.cli.completion import keys
-from seqtoolkit.cli.run import Folder
+from seqtoolkit.cli.run import AsJson, Folder
 
 if TYPE_CHECKING:
     from seqtoolkit.compare import Comparison, Measured
@@ -37,7 +37,7 @@ def compare(
         Path | None,
         typer.Option(help="The folder of the page, the tables and the pictures; a sweep's own, or one in --folder."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")] = False,  # noqa: FBT002  a flag
+    as_json: AsJson = False,  # noqa: FBT002  a flag
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, in full precision.")] = False,  # noqa: FBT002  a flag
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,  # noqa: FBT002  a flag
     store: Annotated[

@@ -11,7 +11,7 @@ import numpy as np
 
 from seqtoolkit.compare.metric import MEASURED, TAKEN, choose
 from seqtoolkit.folder import CONFIG, RunFolder
-from seqtoolkit.host.problem import suggest
+from seqtoolkit.host.problem import one_line, suggest
 from seqtoolkit.record import Curve, Record
 from seqtoolkit.train.tracking.library import KIND_TAG, SWEEP_TAG, Library, LibraryError, StoredRun
 from seqtoolkit.train.tracking.outbox import State
@@ -80,13 +80,17 @@ class Selection:
 
     @classmethod
     def _of_places(cls, name: str, places: Sequence[RunFolder], metrics: Sequence[str]) -> Self:
-        records = [(place, Record.of_folder(place)) for place in places]
-        finished = [record for _, record in records if record.status == "FINISHED"]
-        left = [
-            Left(record.run_id, record.name, place.notes.get("stopped") or record.status.lower())
-            for place, record in records
-            if record.status != "FINISHED"
-        ]
+        finished, left = [], []
+        for place in places:
+            try:
+                record = Record.of_folder(place)
+            except ValueError as error:
+                left.append(Left(place.run_id, place.path.name, f"cannot be read: {one_line(error)}"))
+                continue
+            if record.status == "FINISHED":
+                finished.append(record)
+            else:
+                left.append(Left(record.run_id, record.name, place.notes.get("stopped") or record.status.lower()))
         origin = f"the folder {places[0].path.parent.name}/"
         known = {metric for record in finished for metric in record.curves}
         return cls(name, origin, tuple(finished), tuple(left), _choose(name, finished, left, known, metrics))
