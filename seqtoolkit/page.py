@@ -23,15 +23,14 @@ from seqtoolkit.folder import CONFIG, RunError, RunFolder
 from seqtoolkit.train.tracking.courier import with_password
 from seqtoolkit.train.tracking.layout import RUNS, layout
 from seqtoolkit.train.tracking.library import Library, LibraryError
-from seqtoolkit.train.tracking.outbox import State
+from seqtoolkit.train.tracking.mlflow import TRAINING
+from seqtoolkit.train.tracking.outbox import STATE, State
 from seqtoolkit.train.tracking.store import Refused, Store, Unreachable, database, public
 
 USUAL = 5000
 """The port that MLflow's pages are usually at."""
 LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 _WEB = ("http://", "https://")
-_TRAINING = "workflowType=machine_learning"
-"""Without it MLflow shows an experiment as one of language models, and none of its runs."""
 _RECENT = 200
 
 
@@ -58,7 +57,7 @@ def find(what: str | None = None, store: str | None = None, folder: Path = Path(
         library = Library(store)
         runs = library.runs(latest=1)
         return Goal(library.uri, runs[0].experiment_id if runs else None)
-    if store is None and (Path(what) / CONFIG).is_file():
+    if store is None and any((Path(what) / name).is_file() for name in (CONFIG, STATE)):
         return _of_folder(Path(what))
     try:
         library = Library(store)
@@ -87,11 +86,11 @@ def address(base: str, goal: Goal, *, arranged: bool = False) -> str:
     """The address of the goal's page at the server `base`."""
     root = f"{public(base).rstrip('/')}/#/experiments"
     if goal.experiment is None:
-        return f"{root}?{_TRAINING}"
+        return f"{root}?{TRAINING}"
     if goal.run is not None:
-        return f"{root}/{quote(goal.experiment)}/runs/{quote(goal.run)}?{_TRAINING}"
+        return f"{root}/{quote(goal.experiment)}/runs/{quote(goal.run)}?{TRAINING}"
     view = f"&viewStateShareKey={RUNS}" if arranged else ""
-    return f"{root}/{quote(goal.experiment)}/runs?{_TRAINING}{view}"
+    return f"{root}/{quote(goal.experiment)}/runs?{TRAINING}{view}"
 
 
 class Server:

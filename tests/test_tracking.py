@@ -74,7 +74,7 @@ class TestMLflow:
         params = {"model.core.use": "rmc", "lr": 1e-3, "none": None, "list[0]": True}
         run = _start(tracker, folder, params=params, tags={"color": "red"})
         assert run in tracker.where()
-        assert f"mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db" in tracker.where()
+        assert tracker.where().endswith("look at it with: seqtoolkit ui runs/one")
         for step in range(2500):
             tracker.log({"loss": 1 / (step + 1), "valid/accuracy": step / 2500}, step)
         (folder / "config.yaml").write_text("first")

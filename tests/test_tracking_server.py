@@ -162,7 +162,8 @@ class TestServer:
         """Stopped and killed in the middle of a run, it has every point, file and the status after it came back."""
         tracker = MLflowTracker(tracking_uri=server.uri, system_metrics=False)
         run = _start(tracker, folder)
-        assert tracker.where() == f"MLflow: {server.uri}/#/experiments/{tracker._dispatch.experiment}/runs/{run}"
+        page = f"{server.uri}/#/experiments/{tracker._dispatch.experiment}/runs/{run}"
+        assert tracker.where() == f"MLflow: {page}?workflowType=machine_learning"
         for step in range(500):
             tracker.log({"loss": step, "nan": float("nan"), "inf": float("-inf")}, step)
         server.signal(signal.SIGSTOP)

@@ -15,9 +15,12 @@ from types import SimpleNamespace
 
 import psycopg2
 import pytest
+from omegaconf import OmegaConf
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).parents[2]
+from seqtoolkit.run import Pipeline
+
+SHOTS = Path(__file__).parents[2] / "build" / "services"
 QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 SMALL = [
     *("source.nesting=1", "batch.size=16", "model.head.sizes=[16]", "track.system_metrics=false"),
@@ -149,10 +152,17 @@ def server(postgres, tmp_path_factory):
 def learned(tmp_path_factory):
     """A folder with an SQLite store, in which two cores have learned from two seeds each."""
     home = tmp_path_factory.mktemp("learned")
+    pipeline(home)
     for core in ("rmc", "lstm"):
         for seed in (0, 1):
-            typed(home, "run", "program_eval", f"model.core={core}", f"run.seed={seed}", *SMALL)
+            typed(home, "run", "program_eval.yaml", f"model.core={core}", f"run.seed={seed}")
     return home
+
+
+def pipeline(home):
+    """Write a small pipeline to the folder `home`."""
+    resolved = Pipeline.load("program_eval", SMALL).plan.resolved
+    (home / "program_eval.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
 
 
 def typed(home, *words, code=0):
@@ -176,12 +186,14 @@ def tool():
             (address, *_) = until(lambda: log.read_text().split(), running, log)
             yield SimpleNamespace(process=running, address=address)
 
-    return SimpleNamespace(type=typed, pages=pages, small=SMALL)
+    return SimpleNamespace(type=typed, pages=pages, pipeline=pipeline)
 
 
 @pytest.fixture(scope="session")
 def chromium():
     """Debian's Chromium, without a display."""
+    shutil.rmtree(SHOTS, ignore_errors=True)
+    SHOTS.mkdir(parents=True)
     with sync_playwright() as player:
         path = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = player.chromium.launch(executable_path=path, args=["--no-sandbox"], headless=True)
@@ -192,8 +204,6 @@ def chromium():
 @pytest.fixture
 def visit(chromium, request):
     """Visit a page: its window, with what went wrong in it in `errors`, and `shot` to keep a picture in build/services."""
-    folder = ROOT / "build" / "services"
-    folder.mkdir(parents=True, exist_ok=True)
     context = chromium.new_context(viewport={"width": 1500, "height": 950})
 
     def visited(address):
@@ -203,14 +213,14 @@ def visit(chromium, request):
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("console", lambda line: page.errors.append(line.text) if line.type == "error" else None)
         page.on("request", lambda asked: page.asked.append(asked.url))
-        page.shot = lambda name: page.screenshot(path=folder / f"{name}.png")
+        page.shot = lambda name: page.screenshot(path=SHOTS / f"{name}.png")
         page.goto(address)
         return page
 
     yield visited
     for number, page in enumerate(context.pages):
         if getattr(request.node, "failed", False):
-            page.screenshot(path=folder / f"failed-{request.node.name}-{number}.png")
+            page.screenshot(path=SHOTS / f"failed-{request.node.name}-{number}.png")
     context.close()
 
 

@@ -13,27 +13,29 @@ from seqtoolkit.train.tracking.library import Library
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, tool):
     """Where the commands of these tests are typed."""
-    return tmp_path_factory.mktemp("home")
+    place = tmp_path_factory.mktemp("home")
+    tool.pipeline(place)
+    return place
 
 
 @pytest.fixture(scope="module")
 def sweep(server, home, tool):
     """What a sweep of two cores by two seeds says, which the server records."""
     keys = ["model.core=rmc,lstm", "run.seed=0,1", f"track.tracking_uri={server}", "track.experiment=swept"]
-    said = tool.type(home, "sweep", "program_eval", *keys, *tool.small, "--folder", "swept", "--json")
+    said = tool.type(home, "sweep", "program_eval.yaml", *keys, "--folder", "swept", "--json")
     return json.loads(said)
 
 
 def test_a_run_arrives_whole(server, home, tool, postgres):
     """Metrics at every step, params, tags, artifacts and the end: the server has what the run's folder has."""
     uri = f"track.tracking_uri={server}"
-    tool.type(home, "run", "program_eval", "model.core=lstm", *tool.small, uri, "track.experiment=whole")
+    tool.type(home, "run", "program_eval.yaml", "model.core=lstm", uri, "track.experiment=whole")
     (folder,) = (home / "runs").iterdir()
     library = Library(server)
     (run,) = library.runs("whole", curves=True)
-    assert (run.status, run.name.split(" nesting")[0]) == ("FINISHED", "lstm seed 0")
+    assert (run.status, run.name) == ("FINISHED", "lstm seed 0")
     assert (run.params["model.core"], run.params["run.steps"]) == ("lstm", "40")
     assert run.tags["seqtoolkit.pipeline"] == "program_eval"
     assert "Changed in the pipeline" in run.tags["mlflow.note.content"]
@@ -90,11 +92,12 @@ def test_machines_share_the_trials_of_a_study(postgres, tmp_path_factory, tool):
     storage = postgres("study")
     optuna.storages.RDBStorage(storage)  # two processes must not make its tables at once
     options = ["--search", "random", "--trials", "4", "--metric", "valid/loss", "--storage", storage, "--json"]
-    keys = ["learner.optimizer.lr=loguniform(1e-4,1e-2)", "model.core=lstm", *tool.small, "track=none"]
-    keys = [key for key in keys if key != "track.system_metrics=false"]
-    command = [sys.executable, "-m", "seqtoolkit", "sweep", "program_eval", *keys, *options]
+    keys = ["learner.optimizer.lr=loguniform(1e-4,1e-2)", "model.core=lstm", "track=none"]
+    command = [sys.executable, "-m", "seqtoolkit", "sweep", "program_eval.yaml", *keys, *options]
     with ExitStack() as stack:
         homes = [tmp_path_factory.mktemp("machine") for _ in range(2)]
+        for home in homes:
+            tool.pipeline(home)
         works = [
             stack.enter_context(subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
             for home in homes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import importlib.metadata
 import logging
 import os
+import shlex
 import sys
 import time
 import uuid
@@ -23,6 +23,8 @@ from seqtoolkit.train.tracking.tracker import Status, Tracker, Value
 
 logger = logging.getLogger(__name__)
 _EXPERIMENT = "seqtoolkit"
+TRAINING = "workflowType=machine_learning"
+"""Without it an address of MLflow's shows an experiment as one of language models, and none of its runs."""
 
 
 class MLflowTracker(Tracker):
@@ -139,8 +141,10 @@ class MLflowTracker(Tracker):
         if run is None:
             return f"MLflow: {store} does not answer; the run is kept in {self._folder} until it does"
         if store.startswith(("http://", "https://")):
-            return f"MLflow: {store.rstrip('/')}/#/experiments/{self._dispatch.experiment}/runs/{run}"
-        return f"MLflow: run {run}; look at it with: {_install()}mlflow ui --backend-store-uri {store}"
+            return f"MLflow: {store.rstrip('/')}/#/experiments/{self._dispatch.experiment}/runs/{run}?{TRAINING}"
+        here = Path.cwd()
+        folder = self._folder.relative_to(here) if self._folder.is_relative_to(here) else self._folder
+        return f"MLflow: run {run}; look at it with: seqtoolkit ui {shlex.quote(str(folder))}"
 
     def _opening(self, name: str | None, tags: Mapping[str, str], resume: str | None, *, fresh: bool) -> dict[str, Any]:
         """The outbox's first line; the address in it is without a password."""
@@ -175,12 +179,3 @@ class MLflowTracker(Tracker):
             (self._folder / outbox.STATE).unlink()
         else:
             known.save(self._folder)
-
-
-def _install() -> str:
-    """What it takes to have MLflow's pages."""
-    try:
-        importlib.metadata.version("mlflow")
-    except importlib.metadata.PackageNotFoundError:
-        return "pip install 'seqtoolkit[ui]' && "
-    return ""
