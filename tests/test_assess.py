@@ -295,7 +295,7 @@ class TestFiles:
 
     def test_json_and_csv(self):
         """Both have every number; what is no number is null in JSON, and a cell without any says why in both."""
-        found = table([1, 2], [1, 3])
+        found = table([1, 2], [1, 3], trained=lambda row, column: row + column == 5)
         odd = replace(found.cells[1], metrics={"loss": math.nan, "accuracy": 0.4})
         gone = Cell(found.cells[2].at, 50, error="there is none")
         found = replace(found, cells=(found.cells[0], odd, gone, found.cells[3]))
@@ -317,6 +317,7 @@ class TestFiles:
             "source.length": "1", "source.nesting": "1", "metric": "accuracy", "value": "0.2", "low": str(low),
             "high": str(high), "examples": "50", "trained": "0", "error": "",
         }  # fmt: skip
+        assert [row["trained"] for row in rows] == ["0"] * 5 + ["1"] * 2
         assert (rows[4]["metric"], rows[4]["error"]) == ("", "there is none")
 
     def test_kept_with_the_run_and_in_its_store(self, trained, monkeypatch, tmp_path):
