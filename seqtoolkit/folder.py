@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CONFIG, NOTES, CHECKPOINTS, METRICS = "config.yaml", "run.json", "checkpoints", "metrics.jsonl"
+LATEST = "latest"
+"""The word for the run that was begun last."""
 
 
 class RunError(ValueError):
@@ -43,13 +45,15 @@ class RunFolder:
 
     @classmethod
     def find(cls, run: str | Path, parent: Path) -> Self:
-        """The folder of a run named by path, folder name or id, or the beginning of one of these. Raises RunError."""
+        """The folder of a run: by its path, its name or id or the beginning of one, or `latest`. Raises RunError."""
         path = Path(run)
         if (path / CONFIG).is_file():
             return cls(path.resolve())
         places = [cls(each.resolve()) for each in sorted(parent.iterdir())] if parent.is_dir() else []
         places = [each for each in places if each.config.is_file()]
         word = str(run)
+        if word == LATEST and places:
+            return max(places, key=lambda each: each.config.stat().st_mtime_ns)
         for fits in (lambda name: name == word, lambda name: name.startswith(word)):
             found = [each for each in places if any(map(fits, {each.path.name, each.run_id}))]
             if len(found) == 1:

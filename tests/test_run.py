@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from seqtoolkit import ConfigError, Pipeline, load_model
 from seqtoolkit.flow.batch import Pad
-from seqtoolkit.folder import RunError
+from seqtoolkit.folder import RunError, RunFolder
 from seqtoolkit.train.checkpoint import CheckpointError
 
 
@@ -85,11 +85,13 @@ def test_a_checkpoint_of_another_model_is_refused(pipeline, tmp_path):
 
 
 def test_a_run_that_is_not_there_is_said_with_those_that_are(pipeline, tmp_path):
-    """An unknown run names the latest runs; an ambiguous beginning names its candidates."""
-    with pytest.raises(RunError, match="no run 'nothing'"):
-        Pipeline.resume("nothing", [], tmp_path)
+    """An unknown run names the latest runs, as does `latest` where there is none; an ambiguous beginning its candidates."""
+    for word in ("nothing", "latest"):
+        with pytest.raises(RunError, match=f"no run '{word}'"):
+            Pipeline.resume(word, [], tmp_path)
     for _ in range(2):
-        pipeline("run.steps=1").run(tmp_path)
+        last = pipeline("run.steps=1").run(tmp_path)
+    assert RunFolder.find("latest", tmp_path).path == last.folder
     with pytest.raises(RunError, match="the beginning of 2 runs"):
         Pipeline.resume("2", [], tmp_path)
 

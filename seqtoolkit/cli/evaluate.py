@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Annotated[
-        str, typer.Argument(help="A run: its id, name or folder; or a checkpoint's folder.", autocompletion=runs)
+        str,
+        typer.Argument(help="A run: its id, name or folder, latest; or a checkpoint's folder.", autocompletion=runs),
     ],
     settings: Annotated[
         list[str] | None,

@@ -12,7 +12,9 @@ from seqtoolkit.cli.run import Folder
 
 Run = Annotated[
     str,
-    typer.Argument(help="A run: its id, name or folder; a checkpoint's folder; models:/NAME/1.", autocompletion=runs),
+    typer.Argument(
+        help="A run: its id, name or folder, or latest; a checkpoint's folder; models:/NAME/1.", autocompletion=runs
+    ),
 ]
 Checkpoint = Annotated[str, typer.Option(help="best, last, or a step.")]
 Store = Annotated[str | None, typer.Option(help="The address of the tracking store, where it is not the run's own.")]

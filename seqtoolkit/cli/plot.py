@@ -22,7 +22,7 @@ def _plot() -> None:
 
 @app.command()
 def attention(
-    run: Annotated[str, typer.Argument(help="A run: its id, name or folder.", autocompletion=runs)],
+    run: Annotated[str, typer.Argument(help="A run: its id, name or folder, or latest.", autocompletion=runs)],
     checkpoint: Annotated[str, typer.Option(help="best, last, or a step.")] = "best",
     to: Annotated[
         Path | None, typer.Option(help="The picture, .png, .svg or .pdf; in the run's folder if not given.")

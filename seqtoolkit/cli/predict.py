@@ -27,7 +27,8 @@ _SHOWN = {True: ("right", "green"), False: ("wrong", "red"), None: ("", "")}
 
 def predict(
     run: Annotated[
-        str, typer.Argument(help="A run: its id, name or folder; or a checkpoint's folder.", autocompletion=runs)
+        str,
+        typer.Argument(help="A run: its id, name or folder, latest; or a checkpoint's folder.", autocompletion=runs),
     ],
     questions: Annotated[
         list[str] | None,

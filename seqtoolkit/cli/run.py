@@ -42,7 +42,7 @@ def run(
     overrides: Overrides = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Go on with a run: its id, name or folder.", autocompletion=runs),
+        typer.Option(metavar="RUN", help="Go on with a run: its id, name or folder, or latest.", autocompletion=runs),
     ] = None,
     folder: Folder = Path("runs"),
     as_json: AsJson = False,  # noqa: FBT002  a flag
