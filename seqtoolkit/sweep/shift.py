@@ -125,7 +125,7 @@ class Shift:
         lock = claim(place)
         assert lock is not None
         order = self._order(number)
-        place.note(status="RUNNING", tags=dict(order.tags))
+        place.note(status="RUNNING", tags=dict(order.tags), changes=list(pipeline.config.changes))
         steps = pipeline.plan.sections["run"].steps
         self.study.note(number, status="running", run=str(place.path), machine=platform.node(), steps=steps)
         self.crew.start(order, place, lock)

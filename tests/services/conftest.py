@@ -27,7 +27,8 @@ SMALL = [
     *("run.steps=40", "run.log_every=5", "run.checkpoint_every=0"),
     *("evaluate.every=10", "evaluate.examples=40", "evaluate.test_examples=40"),
 ]
-PATIENCE = 120
+PATIENCE = 400
+"""Seconds, for machines that are busy."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,7 +37,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.services)
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(900))
 
 
 def free_port():
