@@ -65,7 +65,7 @@ for step in range(done + 1, 7):
     value = float("nan") if size == 14 else size * min(step, 4) / 100
     with metrics.open("a") as file:
         file.write(json.dumps({"step": step, "valid/accuracy": value, "pid": os.getpid()}) + "\\n")
-    if size == 7 and step == 3 and done == 0:
+    if size == 6 or (size == 7 and step == 3 and done == 0):
         os.kill(os.getpid(), signal.SIGKILL)
 if size == 15:
     note(status="KILLED", stopped="pruned: it falls behind")
@@ -171,6 +171,12 @@ class TestOutcomes:
         assert {size(row): row for row in third.run()} == rows
         assert third.idle
         assert {size(row): row for row in third.rows()} == rows
+
+    def test_a_trial_that_is_killed_each_time(self, load):
+        """A command goes on with a killed trial once, and not again and again."""
+        for attempts in (1, 2):
+            (row,) = [row for row in load(6, 8).run() if size(row) == 6]
+            assert (row.status, row.step, len(pids(row))) == ("killed", attempts, attempts)
 
     def test_failed_trials_run_anew_if_asked(self, load, script):
         """--retry runs each failed trial in a run of its own, which takes the other's place in the table."""
@@ -388,3 +394,42 @@ def test_a_lock_is_held_by_both_processes(tmp_path):
         assert hold(tmp_path / "lock") is None
         other.kill()
     hold(tmp_path / "lock", wait=10).release()
+
+
+def test_what_a_run_writes_is_read_as_it_comes(tmp_path):
+    """The step and the best value follow the file, whole lines alone, and also where a resumed run writes it anew."""
+    path = tmp_path / "metrics.jsonl"
+    reading = crew.Reading(path, "loss", "lower")
+    reading.read()
+    path.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": NaN}\n{"step": 3, "lo')
+    reading.read()
+    assert (reading.step, reading.best) == (2, 3.0)
+    path.write_text('{"step": 1, "loss": 2.0}\n')
+    reading.read()
+    assert (reading.step, reading.best) == (1, 2.0)
+
+
+class TestTrial:
+    """`python -m seqtoolkit.sweep.trial`, the real one."""
+
+    def test_it_ends_with_its_sweep(self, tmp_path):
+        """Where the sweep's end of its standard input is closed, it gets a SIGTERM, upon which a run saves and ends."""
+        facts = {
+            "sweep": "a",
+            "storage": "b",
+            "number": 0,
+            "metric": "m",
+            "better": "higher",
+            "prune": False,
+            "tags": {},
+        }
+        words = [sys.executable, "-m", "seqtoolkit.sweep.trial", str(tmp_path / "none")]
+        done = subprocess.run(words, input=json.dumps(facts).encode() + b"\n", capture_output=True, check=False)
+        assert done.returncode == -signal.SIGTERM
+
+    def test_it_is_begun_by_a_sweep(self, tmp_path):
+        """Without an order it says what begins it."""
+        words = [sys.executable, "-m", "seqtoolkit.sweep.trial", str(tmp_path)]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
+        assert done.returncode == 2
+        assert done.stderr.startswith("a trial is begun by a sweep")
