@@ -405,7 +405,7 @@ class TestPredict:
         process, leader = pty.fork()
         if process == 0:
             os.execve(sys.executable, [sys.executable, "-m", "seqtoolkit", "predict", str(run)], environment)
-        seen = ""
+        seen, start = "", 0
         try:
             for awaited, typed in (
                 ("> ", "(1+\n"),
@@ -414,10 +414,10 @@ class TestPredict:
                 ("expected  3", ""),
                 ("> ", "\x04"),
             ):
-                start = len(seen)
                 while awaited not in seen[start:]:
                     assert select.select([leader], [], [], 30)[0], seen
                     seen += os.read(leader, 4096).decode()
+                start = seen.index(awaited, start) + len(awaited)
                 os.write(leader, typed.encode())
             status = os.waitpid(process, 0)[1]
             process = 0
