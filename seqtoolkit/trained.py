@@ -66,7 +66,7 @@ class Trained:
         """
         place, weights = _locate(run, checkpoint, Path(folder), store)
         changes = _unpack(weights, str(run)) if weights == place.path else []
-        return cls(Pipeline.load(place.config, [*changes, *overrides]), weights, place, manifest(weights)["step"])
+        return cls(Pipeline.of(place, [*changes, *overrides]), weights, place, manifest(weights)["step"])
 
     @cached_property
     def graph(self) -> Graph:
