@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from seqtoolkit.host.config import ConfigError
     from seqtoolkit.run import Pipeline
     from seqtoolkit.sdk import Core, Source, hookimpl
-    from seqtoolkit.trained import load_model
+    from seqtoolkit.trained import Trained, load_model
 
 _WHERE = {
     "ConfigError": "seqtoolkit.host.config",
@@ -16,11 +16,12 @@ _WHERE = {
     "Pipeline": "seqtoolkit.run",
     "Result": "seqtoolkit.experiment",
     "Source": "seqtoolkit.sdk",
+    "Trained": "seqtoolkit.trained",
     "hookimpl": "seqtoolkit.sdk",
     "load_model": "seqtoolkit.trained",
 }
 
-__all__ = ["ConfigError", "Core", "Pipeline", "Result", "Source", "hookimpl", "load_model"]
+__all__ = ["ConfigError", "Core", "Pipeline", "Result", "Source", "Trained", "hookimpl", "load_model"]
 
 
 def __getattr__(name: str) -> Any:

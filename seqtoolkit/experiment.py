@@ -180,6 +180,7 @@ class Experiment:
             )
         self.tracker.artifact(place.config)
         known = {"run_id": run_id or place.tracked, "tags": given or place.notes.get("tags")}
+        known["parameters"] = self.graph.parameters
         place.note(**known, status="RUNNING", environment=environment, error=None, stopped=None)
         return run_id
 

@@ -40,21 +40,25 @@ class Record:
 
     @classmethod
     def of_folder(cls, place: RunFolder) -> Self:
-        """What a run's folder knows. Raises ConfigError where its config is damaged."""
+        """What a run's folder knows; its config has `parameters` too, how many the model has.
+
+        Raises ConfigError where the config is damaged.
+        """
         notes = place.notes
         config, _ = parse(place.config.read_text(), str(place.config))
+        size = {name: notes[name] for name in ("parameters",) if name in notes}
         return cls(
             run_id=place.run_id,
             name=place.path.name,
             status=notes.get("status", "UNKNOWN"),
-            config={key: str(value) for key, value in flat(config).items()},
+            config={key: str(value) for key, value in flat({**config, **size}).items()},
             tags={"seqtoolkit.pipeline": notes.get("name", ""), **notes.get("tags", {})},
             curves=curves_of(place.rows()),
         )
 
     @classmethod
     def of_stored(cls, run: StoredRun) -> Self:
-        """What a tracking store knows; its config has `parameters` too, how many the model has."""
+        """What a tracking store knows, the same."""
         return cls(
             run_id=run.run_id,
             name=run.name,

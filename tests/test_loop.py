@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints, load_state, load_weights
+from seqtoolkit.train.measure import MEASURED
 from seqtoolkit.train.optimize import sgd
 from seqtoolkit.train.stop import Stop
-from seqtoolkit.train.window import MEASURED
 
 
 def _restore(fit):

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import seqtoolkit
-from seqtoolkit import bench, sdk, testing
+from seqtoolkit import archive, assess, bench, compare, export, sdk, sweep, testing
 from seqtoolkit.cli import app
 from seqtoolkit.experiment import SECTIONS
 from seqtoolkit.host import hooks
@@ -19,11 +19,11 @@ from seqtoolkit.host.resource import shipped
 from seqtoolkit.host.schema import plain, schema
 
 GOLDEN = Path(__file__).parent / "golden"
-MODULES = (seqtoolkit, sdk, testing, bench)
+MODULES = (seqtoolkit, sdk, testing, bench, archive, assess, compare, export, sweep)
 
 
 def public() -> list[str]:
-    """The names of `seqtoolkit`, `seqtoolkit.sdk`, `seqtoolkit.testing` and `seqtoolkit.bench`."""
+    """The names of `seqtoolkit`, and of its modules that others may import from."""
     return [f"{module.__name__}.{name}" for module in MODULES for name in module.__all__]
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import NamedTuple
 
+from seqtoolkit.train.measure import measured
+
 Rows = Iterable[Mapping[str, float]]
 
 
@@ -63,13 +65,6 @@ def compare(was: Rows, now: Rows, upto: int, *, whole: bool) -> Comparison:
             if not _same(one, other):
                 found.append(Different(step, metric, one, other))
     return Comparison(upto, count, len(found), found[0] if found else None)
-
-
-def measured(metric: str) -> bool:
-    """Whether a metric is of the machine: equal runs differ in it."""
-    from seqtoolkit.train.window import MEASURED
-
-    return metric in MEASURED or metric.startswith("system/")
 
 
 def _table(rows: Rows, upto: int) -> dict[tuple[int, str], list[float]]:

@@ -10,10 +10,11 @@ from typing import Literal
 
 from seqtoolkit.compare.curve import AXES, Axis, Band, band, line
 from seqtoolkit.compare.group import Group, Grouping, grouped, is_aside, seed_of
-from seqtoolkit.compare.metric import MEASURED, best, better, final
+from seqtoolkit.compare.metric import best, better, final
 from seqtoolkit.compare.selection import Left, Selection
 from seqtoolkit.compare.statistic import ENOUGH, Better, Summary, Verdict, judge, summarize
 from seqtoolkit.record import Record
+from seqtoolkit.train.measure import MEASURED
 
 Kind = Literal["final", "best"]
 

@@ -13,8 +13,6 @@ from seqtoolkit.record import Record
 
 TAKEN = ("examples", "seconds")
 """What the training had taken by each step."""
-MEASURED = ("seconds", "examples_per_second", "peak_memory_megabytes")
-"""What a run has cost, in the order in which it is shown."""
 _LOWER = ("loss", "perplexity", "error")
 
 

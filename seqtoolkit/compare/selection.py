@@ -9,10 +9,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from seqtoolkit.compare.metric import MEASURED, TAKEN, choose
+from seqtoolkit.compare.metric import TAKEN, choose
 from seqtoolkit.folder import CONFIG, RunFolder
 from seqtoolkit.host.problem import one_line, suggest
 from seqtoolkit.record import Curve, Record
+from seqtoolkit.train.measure import MEASURED
 from seqtoolkit.train.tracking.library import KIND_TAG, SWEEP_TAG, Library, LibraryError, StoredRun
 from seqtoolkit.train.tracking.outbox import State
 from seqtoolkit.train.tracking.store import public

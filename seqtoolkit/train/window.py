@@ -14,9 +14,6 @@ from torch import Tensor
 from seqtoolkit.flow.metric import Metric
 from seqtoolkit.train.optimize import exact
 
-MEASURED = ("examples_per_second", "seconds", "peak_memory_megabytes")
-"""Metrics of the machine: two runs that are the same differ in them."""
-
 
 class Window:
     """Adds up metrics from one log to the next, and examples and seconds over the whole run.
