@@ -62,7 +62,10 @@ class Experiment:
         self.evaluate: EvaluateSettings = plan.sections["evaluate"]
         assemble(plan, build=False)
         with _under("run", RunSettings):
-            _positive(self.run)
+            _at_least(self.run, steps=1, log_every=1, checkpoint_every=0, keep_every=0, threads=0)
+            limit = self.run.time_limit
+            if limit is not None and not limit > 0:
+                raise ValueError(f"time_limit: wanted seconds above 0, or null, got {limit:g}")
             device = choose_device(self.run.device)
             choose_precision(self.run.precision, device)
         if self.run.threads:
@@ -74,6 +77,7 @@ class Experiment:
         with _under("model.core", plan.core.factory), self.learner.update.autocast():
             self.graph.model.core.demand()
         with _under("evaluate", EvaluateSettings):
+            _at_least(self.evaluate, every=0, test_examples=0, patience=0, samples=0)
             source = make_source(self.plan.evaluate_source, seed=self.run.seed)
             self._check_best()
             self._check_attention()
@@ -213,12 +217,10 @@ def _attends(registry: Registry, name: str) -> bool:
     return False
 
 
-def _positive(run: RunSettings) -> None:
-    if run.time_limit is not None and not run.time_limit > 0:
-        raise ValueError(f"time_limit: wanted seconds above 0, or null, got {run.time_limit:g}")
-    for name, least in (("steps", 1), ("log_every", 1), ("checkpoint_every", 0), ("keep_every", 0), ("threads", 0)):
-        if getattr(run, name) < least:
-            raise ValueError(f"{name}: wanted at least {least}, got {getattr(run, name)}")
+def _at_least(settings: RunSettings | EvaluateSettings, **least: int) -> None:
+    for name, bound in least.items():
+        if getattr(settings, name) < bound:
+            raise ValueError(f"{name}: wanted at least {bound}, got {getattr(settings, name)}")
 
 
 @contextlib.contextmanager

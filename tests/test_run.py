@@ -104,6 +104,8 @@ def test_a_run_that_is_not_there_is_said_with_those_that_are(pipeline, tmp_path)
         ("run.precision=f16", r"run\.precision: f16 wants a GPU"),
         ("evaluate.best=beauty", r"evaluate\.best: wanted one of loss, accuracy"),
         ("evaluate.examples=0", r"evaluate\.examples: wanted at least 1"),
+        ("evaluate.patience=-1", r"evaluate\.patience: wanted at least 0"),
+        ("run.time_limit=0", r"run\.time_limit: wanted seconds above 0"),
         ("learner.clip=-1", r"learner\.clip: wanted a norm above 0"),
         ("learner.accumulate=0", r"learner\.accumulate: wanted at least 1"),
         ("batch.size=0", r"batch\.size: wanted at least 1"),
