@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,9 +155,9 @@ def learned(tmp_path_factory):
     """A folder with an SQLite store, in which two cores have learned from two seeds each."""
     home = tmp_path_factory.mktemp("learned")
     pipeline(home)
-    for core in ("rmc", "lstm"):
-        for seed in (0, 1):
-            typed(home, "run", "program_eval.yaml", f"model.core={core}", f"run.seed={seed}")
+    runs = [(f"model.core={core}", f"run.seed={seed}") for core in ("rmc", "lstm") for seed in (0, 1)]
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda settings: typed(home, "run", "program_eval.yaml", *settings), runs))
     return home
 
 
