@@ -18,6 +18,7 @@ from seqtoolkit.train.checkpoint import load_weights
 from seqtoolkit.train.evaluate import Evaluation
 from seqtoolkit.train.optimize import Update, sgd
 from seqtoolkit.train.run import Run
+from seqtoolkit.train.tracking import NullTracker
 from seqtoolkit.train.tracking.progress import Progress
 from seqtoolkit.trained import load_model
 
@@ -198,6 +199,17 @@ def test_two_runs_have_observers_of_their_own(tiny, tmp_path):
     before = len(first.heard)
     _train(tiny, tmp_path, second)
     assert len(first.heard) == before == len(second.heard)
+
+
+def test_the_store_hears_of_what_was_taken_once_a_step(tiny, tmp_path, monkeypatch):
+    """Seconds and examples come once for each step, though logs, evaluation and test say them: a store pairs by order."""
+    told = []
+    monkeypatch.setattr(NullTracker, "log", lambda self, metrics, step: told.append((step, dict(metrics))))
+    _train(tiny, tmp_path, _Witness())
+    for name in ("seconds", "examples"):
+        assert [step for step, metrics in told if name in metrics] == [3, 4, 6]
+    assert sum("valid/loss" in metrics for _, metrics in told) == 2
+    assert sum("test/loss" in metrics for _, metrics in told) == 1
 
 
 @pytest.mark.parametrize("which", ["last", "best"])
