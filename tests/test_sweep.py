@@ -301,6 +301,26 @@ class TestStorage:
         assert statuses(rows) == {8: "finished", 9: "finished"}
         assert sorted(row.number for row in rows) == [1, 2]
 
+    def test_going_on_much_later(self, load, tmp_path):
+        """Trials that were interrupted here go on where they were, however long ago that was."""
+        storage = f"sqlite:///{tmp_path}/shared.db"
+
+        def interrupt(rows):
+            if sum(row.step > 0 for row in rows) == 2 and not sent:
+                sent.append(os.kill(os.getpid(), signal.SIGINT))
+
+        sent = []
+        sweep = load(100, 101, storage=storage)
+        first = {size(row): row for row in sweep.run(jobs=2, watch=interrupt)}
+        assert {row.status for row in first.values()} == {"killed"}
+        with sweep._study().storage.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+        rows = {size(row): row for row in load(100, 101, storage=storage).run()}
+        assert {row.status for row in rows.values()} == {"finished"}
+        assert {key: (row.number, row.run) for key, row in rows.items()} == {
+            key: (row.number, row.run) for key, row in first.items()
+        }
+
     @pytest.mark.parametrize(
         ("storage", "told"),
         [
@@ -407,6 +427,9 @@ def test_what_a_run_writes_is_read_as_it_comes(tmp_path):
     path.write_text('{"step": 1, "loss": 2.0}\n')
     reading.read()
     assert (reading.step, reading.best) == (1, 2.0)
+    path.write_text('{"step": 1, "loss": 2.000000001}\n{"step": 2, "loss": 1.5}\n')
+    reading.read()
+    assert (reading.step, reading.best) == (2, 1.5)
 
 
 class TestTrial:

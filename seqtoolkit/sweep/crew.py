@@ -49,6 +49,8 @@ class Reading:
         data = data[: data.rfind(b"\n") + 1]
         self._offset += len(data)
         for line in data.splitlines():
+            if not line.startswith(b"{"):  # the end of a line, where a resumed run has come further meanwhile
+                continue
             row = json.loads(line)
             self.step = int(row["step"])
             values = [row[self.metric]] if self.metric in row else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
@@ -63,7 +63,7 @@ class Shift:
         while True:
             for member, found in self.crew.collect():
                 self._settle(member.order.number, member.place, found, member.seconds)
-            self.study.relieve(self.crew.members)
+            self.study.relieve(self._ours())
             more = True
             while more and not stop.asked and len(self.crew.members) < self.crew.jobs:
                 more = self._next()
@@ -104,6 +104,11 @@ class Shift:
             return running
         here = [each for each in running if facts(each).get("machine") == platform.node()]
         return [each for each in here if Path(facts(each)["run"]).is_dir()]
+
+    def _ours(self) -> Iterator[int]:
+        """Trials that this machine sees to, now or as soon as a place is free: no other one has to run them anew."""
+        yield from self.crew.members
+        yield from (trial.number for trial in self._left_behind())
 
     def _orphaned(self) -> bool:
         """Whether processes of a sweep that was killed are still at work on trials of this one."""
