@@ -100,10 +100,10 @@ class RunFolder:
         self.note(resumed=[*notes.get("resumed", []), now])
 
     def rows(self) -> list[dict[str, float]]:
-        """The metrics that were recorded, in order, a dict for each time: `step`, and values by name."""
+        """The metrics that were recorded, in order, a dict for each time: `step`, and values by name; what is no row is left out."""
         path = self.path / METRICS
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [row for line in lines if (row := row_of(line)) is not None]
 
     def checkpoint(self, name: str) -> Path:
         """The folder of the `last`, `best` or n-th checkpoint. Raises RunError where there is none."""
@@ -126,3 +126,14 @@ class RunFolder:
             raise CheckpointError(
                 f"the checkpoint in {self.path} is of another model: {' '.join(reasons)[:300]}"
             ) from None
+
+
+def row_of(line: bytes) -> dict[str, float] | None:
+    """The row of metrics that a line is; None where it is none, such as one that was cut off."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return {name: value for name, value in row.items() if isinstance(value, int | float)}

@@ -84,8 +84,7 @@ class Diary:
     def run_started(self, run: Run) -> None:
         """Drop what was recorded after the step from which the run goes on: it comes again."""
         path = run.folder / METRICS
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= run.begun]
+        kept = [json.dumps(row) for row in RunFolder(run.folder).rows() if row["step"] <= run.begun]
         self._lock = hold(path, wait=1.0)
         self._file = path.open("w", buffering=1)
         self._file.writelines(f"{line}\n" for line in kept)

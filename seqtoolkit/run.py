@@ -10,10 +10,11 @@ from typing import Any, Self
 
 from seqtoolkit.experiment import SECTIONS, Experiment, Result
 from seqtoolkit.flow.graph import Graph
-from seqtoolkit.folder import RunFolder
+from seqtoolkit.folder import METRICS, RunError, RunFolder
 from seqtoolkit.host.assemble import assemble
 from seqtoolkit.host.config import Config, Plan, freeze, load
 from seqtoolkit.host.registry import Registry, discover
+from seqtoolkit.train.tracking.lock import held
 from seqtoolkit.train.tracking.progress import Progress
 
 
@@ -92,8 +93,13 @@ class Pipeline:
         progress: Progress | None = None,
         observers: Mapping[str, object] | None = None,
     ) -> Result:
-        """Go on with a run, named by its id, its folder's name (or the beginning of either) or its path."""
+        """Go on with a run, named by its id, its folder's name (or the beginning of either) or its path.
+
+        Raises RunError where there is no such run, or another process is at work on it, and what `run` raises.
+        """
         place = RunFolder.find(run, Path(folder))
+        if held(place.path / METRICS):
+            raise RunError(f"the run in {place.path} is at work in another process: stop that, or wait for its end")
         pipeline = cls.of(place, overrides)
         experiment = Experiment(pipeline.plan, pipeline.registry)
         place.resuming(overrides)

@@ -101,10 +101,11 @@ def test_what_parts_log_is_shown(tmp_path):
 
 
 def test_diary_drops_what_comes_again(tmp_path):
-    """A resumed run keeps the rows up to where it goes on, drops later ones and a broken last line, and appends."""
+    """A resumed run keeps the rows up to where it goes on, drops later ones and broken lines, and appends."""
     rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 3, "loss": 1.0}]
     text = "".join(f"{json.dumps(row)}\n" for row in rows)
-    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 3, "lo')
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"st{"step": 1}\n\0\xff{}\n' + text.encode() + b'{"step": 3, "lo')
+    assert RunFolder(tmp_path).rows() == rows
     run, notify = _run(tmp_path, diary=Diary())
     run.begun = 2
     notify("run_started", run=run)

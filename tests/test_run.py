@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from seqtoolkit import ConfigError, Pipeline, load_model
 from seqtoolkit.flow.batch import Pad
-from seqtoolkit.folder import RunError, RunFolder
+from seqtoolkit.folder import METRICS, RunError, RunFolder
 from seqtoolkit.train.checkpoint import CheckpointError
+from seqtoolkit.train.tracking.lock import hold
 
 
 @pytest.fixture
@@ -82,6 +83,16 @@ def test_a_checkpoint_of_another_model_is_refused(pipeline, tmp_path):
     with pytest.raises(CheckpointError, match=r"of another model.*core"):
         Pipeline.resume(first.run_id, ["model.core.hidden_size=24"], tmp_path)
     assert Pipeline.resume(first.run_id, [], tmp_path).status == "FINISHED"
+
+
+def test_a_run_at_work_is_not_resumed(pipeline, tmp_path):
+    """Two processes at once would spoil each other's files: the second is told so, and changes nothing."""
+    place = RunFolder(pipeline().run(tmp_path).folder)
+    before = {each: each.read_bytes() for each in place.path.rglob("*") if each.is_file()}
+    with hold(place.path / METRICS), pytest.raises(RunError, match=r"is at work in another process: stop that, or"):
+        Pipeline.resume(place.path)
+    assert {each: each.read_bytes() for each in place.path.rglob("*") if each.is_file()} == before
+    assert Pipeline.resume(place.path).status == "FINISHED"
 
 
 def test_a_run_that_is_not_there_is_said_with_those_that_are(pipeline, tmp_path):

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqtoolkit.folder import CHECKPOINTS, CONFIG, METRICS, NOTES
+from seqtoolkit.folder import CHECKPOINTS, CONFIG, METRICS, NOTES, row_of
 from seqtoolkit.train.tracking.lock import held
 from seqtoolkit.train.tracking.outbox import JOURNAL
 
@@ -113,13 +113,13 @@ class Entry:
             data = (self.path / METRICS).read_bytes()
         except OSError:
             return
-        yield from (row for line in data.splitlines() if (row := _row(line)) is not None)
+        yield from (row for line in data.splitlines() if (row := row_of(line)) is not None)
 
     def rows_back(self, having: str = "step") -> Iterator[dict[str, float]]:
         """The rows that have a metric, the last one first; reads no more of the file than it is asked for."""
         name = json.dumps(having).encode()
         for line in _lines_back(self.path / METRICS):
-            row = _row(line) if name in line else None
+            row = row_of(line) if name in line else None
             if row is not None and having in row:
                 yield row
 
@@ -179,16 +179,6 @@ def _read(path: Path) -> tuple[str, str | None]:
         return "", f"{path.name} cannot be read: {error.strerror}"
     except UnicodeDecodeError:
         return "", f"{path.name} is no text"
-
-
-def _row(line: bytes) -> dict[str, float] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(row, dict) or type(row.get("step")) is not int:
-        return None
-    return {name: value for name, value in row.items() if isinstance(value, int | float)}
 
 
 def _lines_back(path: Path) -> Iterator[bytes]:
