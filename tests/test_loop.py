@@ -463,6 +463,7 @@ def _scored(fit, values):
         ([0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1], 0, 20),  # never
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], 1, 20),
         ([math.nan, math.nan, math.nan], 3, 9),
+        ([0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1], 6, 20),  # it would be lost at the last step, where the run ends anyway
     ],
 )
 def test_patience_ends_a_run(toy, tmp_path, values, patience, ends):
@@ -471,7 +472,10 @@ def test_patience_ends_a_run(toy, tmp_path, values, patience, ends):
     assert fit() == "FINISHED"
     assert fit.step == ends
     assert fit.checkpoints.find("last").name == f"step_{ends:08d}"
-    assert (fit.stop.reason or "").startswith("evaluate.patience: valid/accuracy" if ends < 20 else "")
+    assert fit.stop.asked == (ends < 20)
+    known = [value for value in values[: ends // 3] if not math.isnan(value)]
+    what = f"was no better than {max(known)}" if known else "was no number"
+    assert fit.stop.reason in (None, f"evaluate.patience: valid/accuracy {what} in {patience} evaluations")
 
 
 def test_patience_is_kept_over_a_resumption(toy, tmp_path):

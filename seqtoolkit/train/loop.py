@@ -172,8 +172,9 @@ class Fit:
             self.stale = 0
             return value
         self.stale += 1
-        if 0 < self.evaluate.patience <= self.stale:
-            self.stop.ask(f"evaluate.patience: {full} was no better than {self.best} in {self.stale} evaluations")
+        if 0 < self.evaluate.patience <= self.stale and self.step < self.run.steps:
+            what = f"was no better than {self.best}" if self.best is not None else "was no number"
+            self.stop.ask(f"evaluate.patience: {full} {what} in {self.stale} evaluations")
         return None
 
     def _save(self, score: float | None, *, final: bool = False) -> None:
