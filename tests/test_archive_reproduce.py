@@ -115,6 +115,14 @@ def test_a_run_comes_out_equal(copy, type_in):
     assert Path(found["folder"]).name != path.name
 
 
+def test_quiet_shows_the_result_alone(copy, type_in):
+    """With -q no progress of the training is shown, and the verdict is."""
+    path = copy()
+    code, out, err = type_in("runs", "reproduce", path.name, "--folder", path.parent, "-q")
+    assert (code, err) == (0, "")
+    assert out.endswith("equal     every number is the same\n")
+
+
 def test_another_task_comes_out_equal(tmp_path):
     """A run of another task and core gives every number again."""
     small = ["batch.size=8", "model.core=rmc", "run.steps=4", "run.log_every=1", "track=none", "run.threads=1"]
@@ -234,9 +242,22 @@ def test_a_run_that_went_on_differently_is_compared_up_to_there(train, status, c
     assert again(path).comparison.first[:2] == (4, "train/loss")
 
 
-def test_an_early_stop_comes_again(train):
+def test_going_on_after_the_end_changes_nothing(train):
+    """A run that had ended and was tested once more, for it had no updates left, is the same run."""
+    path = train()
+    Pipeline.resume(path)
+    tests = [row for row in RunFolder(path).rows() if "test/loss" in row]
+    assert len(tests) == 2
+    found = again(path)
+    assert found.equal
+    assert found.comparison.upto == 6
+
+
+@pytest.mark.parametrize("tested", [10, 0])
+def test_an_early_stop_comes_again(train, tested):
     """A run that lost its patience stops at the same step again, and all of its numbers are the same."""
-    path = train("evaluate.every=1", "evaluate.patience=1", "run.steps=50", "evaluate.best=sequence_accuracy")
+    words = ["evaluate.every=1", "evaluate.patience=1", "run.steps=50", "evaluate.best=sequence_accuracy"]
+    path = train(*words, f"evaluate.test_examples={tested}")
     last = int(RunFolder(path).rows()[-1]["step"])
     assert last < 50
     found = again(path)

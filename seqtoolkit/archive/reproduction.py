@@ -144,7 +144,7 @@ class _Guide:
     def _count(self, run: Run, step: int) -> None:
         self._seen += step == self.until
         over = step > self.until or (step == self.until and self._seen >= self.wanted)
-        if over and self.until < run.steps:
+        if over and self.until < run.steps and not run.halt.asked:  # it may end there by itself, as the first one did
             run.stop(f"a reproduction up to step {self.until}", "KILLED")
 
 
@@ -155,7 +155,8 @@ def _end(entry: Entry, rows: list[dict[str, float]], steps: int | None) -> _End:
     if cut is not None:
         changes = f"with {' '.join(cut.changed)}" if cut.changed else "though it had ended"
         notes.append(f"after step {cut.step} the run went on {changes}: compared up to there")
-        last, status = min(last, cut.step), cut.status or ""
+        again = cut.status == "FINISHED"  # then it may have been tested there a second time
+        last, status = min(last, cut.step), "" if again else cut.status or ""
     else:
         reason = entry.notes.get("error") or entry.notes.get("stopped")
         if status != "FINISHED" or reason:

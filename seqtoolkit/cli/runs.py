@@ -15,6 +15,7 @@ from seqtoolkit.cli import sheet
 from seqtoolkit.cli.completion import pipelines
 from seqtoolkit.cli.completion import runs as completed
 from seqtoolkit.cli.run import AsJson, Folder
+from seqtoolkit.cli.voice import quiet
 
 Run = Annotated[
     str,
@@ -106,6 +107,7 @@ def reproduce(
     """Do a run again by its config and seed, and say whether its numbers came out equal: exit code 0, or 1."""
     from seqtoolkit.archive.reproduction import reproduce as do_again
     from seqtoolkit.archive.reproduction import told
+    from seqtoolkit.train.tracking.progress import Progress
 
     def hear(differing: Mapping[str, Any]) -> None:
         lines = [told(*each) for each in differing.items()] or [
@@ -113,7 +115,7 @@ def reproduce(
         ]
         typer.echo("\n".join(f"differs   {line}" for line in lines), err=as_json)
 
-    found = do_again(run, folder, steps=steps, hear=hear)
+    found = do_again(run, folder, steps=steps, progress=Progress(0, quiet=True) if quiet() else None, hear=hear)
     if as_json:
         typer.echo(_json(found))
     else:
