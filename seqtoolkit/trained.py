@@ -89,7 +89,7 @@ def load_model(run: str | Path, checkpoint: str = "best", folder: str | Path = "
 
 def _locate(run: str | Path, checkpoint: str, folder: Path, store: str | None) -> tuple[RunFolder, Path]:
     """Where a run and its checkpoint are; an exported model is its own checkpoint."""
-    word, path = str(run), Path(run)
+    word, path, weights = str(run), Path(run), None
     if word.startswith("models:"):
         place = fetch_model(word, folder, store)
     elif (path / PACKAGE).is_file():
@@ -97,12 +97,21 @@ def _locate(run: str | Path, checkpoint: str, folder: Path, store: str | None) -
     elif (path / MANIFEST).is_file() and (path / CONFIG).is_file():
         place = RunFolder(path.resolve())
     elif (path / MANIFEST).is_file():
-        return RunFolder.find(path.resolve().parent.parent, folder), path.resolve()
+        place, weights = _run_of(path.resolve()), path.resolve()
     else:
         return _locate_run(word, checkpoint, folder, store)
-    if checkpoint not in ("best", str(step := manifest(place.path)["step"])):
+    weights = weights or place.path
+    if checkpoint not in ("best", str(step := manifest(weights)["step"])):
         raise RunError(f"{word} is one checkpoint, that of step {step}; {checkpoint!r} can be had of its run alone")
-    return place, place.path
+    return place, weights
+
+
+def _run_of(checkpoint: Path) -> RunFolder:
+    """The run that a checkpoint lies in. Raises RunError."""
+    place = RunFolder(checkpoint.parent.parent)
+    if not place.config.is_file():
+        raise RunError(f"{checkpoint} is a checkpoint outside of its run: it has no {CONFIG} two folders above")
+    return place
 
 
 def _locate_run(word: str, checkpoint: str, folder: Path, store: str | None) -> tuple[RunFolder, Path]:

@@ -26,10 +26,11 @@ from seqtoolkit.trained import Trained, load_model
 
 
 @pytest.fixture(scope="module")
-def kept(tiny, tmp_path_factory):
+def kept(tiny, tmp_path_factory, database):
     """A tracked run of 6 updates, evaluated after 3 and 6, and the address of its store."""
     home = tmp_path_factory.mktemp("kept")
     uri = f"sqlite:///{home}/mlflow.db"
+    shutil.copy(database, home)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         changes = ["track=mlflow", f"track.tracking_uri={uri}", "track.system_metrics=false"]
@@ -71,6 +72,7 @@ class TestHere:
             assert (found.place.path, found.step) == (place.path, 6)
         found = Trained.find(place.checkpoint("3"))
         assert (found.place.path, found.step, found.weights.name) == (place.path, 3, "step_00000003")
+        assert Trained.find(place.checkpoint("3"), "3").step == 3
         assert not _same(found.model, load_model(place.path, "last"))
         assert not found.model.training
 
@@ -83,6 +85,14 @@ class TestHere:
         assert "\n" not in str(caught.value)
         with pytest.raises(ValueError, match=r"has no checkpoint '4'; there are: (3, )?6"):
             Trained.find(place.path, "4")
+        with pytest.raises(
+            ValueError, match=r"step_00000003 is one checkpoint, that of step 3; '6' can be had of its run"
+        ):
+            Trained.find(place.checkpoint("3"), "6")
+        loose = shutil.copytree(place.checkpoint("3"), tmp_path / "loose")
+        with pytest.raises(ValueError, match=r"loose is a checkpoint outside of its run: it has no config\.yaml two"):
+            Trained.find(loose)
+        shutil.rmtree(loose)
         assert _files(tmp_path) == []
 
 
