@@ -448,6 +448,15 @@ class TestCommand:
         assert (code, err) == (0, "")
         assert out == path.with_suffix(".csv").read_text()
 
+    @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+    def test_numbers_that_cannot_be_kept_are_seen(self, run, type_in, tmp_path, form):
+        """What was found is printed before it is written: a folder that cannot be loses nothing."""
+        (tmp_path / "file").write_text("")
+        code, out, err = type_in("evaluate", run.folder, "examples=4", "--to", "file", *form)
+        assert code == 2
+        assert err == "seqtoolkit: file cannot be written: File exists\n"
+        assert "sequence_accuracy" in out
+
     def test_a_cell_without_examples(self, run, type_in):
         """It is left out of the table, and said below it."""
         words = ["source.problem=copy", "source.length=1", "source.nesting=1,2", "examples=4"]

@@ -52,11 +52,13 @@ def evaluate(
     words = [*(settings or []), *([f"source.split={split}"] if split is not None else [])]
     trained = Trained.find(run, checkpoint, folder)
     found = assess.evaluate(trained, words, device=device, heard=_tell if sys.stderr.isatty() and not quiet() else None)
-    kept = assess.keep(found, trained, to)
     if as_json or as_csv:
         typer.echo(found.json() if as_json else found.csv(), nl=False)
+    else:
+        _print(found)
+    kept = assess.keep(found, trained, to)
+    if as_json or as_csv:
         return
-    _print(found)
     for path in kept.paths:
         typer.echo(f"{ {'.json': 'numbers', '.csv': 'table', '.png': 'picture'}[path.suffix]:<8}{path}")
     if kept.unstored is not None:
