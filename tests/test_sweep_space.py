@@ -57,6 +57,8 @@ class TestRead:
             Range(16, 256, whole=True, log=True),
         ]
         assert space.overrides({"b": 1e-05, "c": 3}) == ["b=1e-05", "c=3"]
+        written = [str(axis) for axis in read(["a=int(1, 2000001)", "b=uniform(0, 0.12345678)"], {})[1].axes.values()]
+        assert written == ["int(1, 2000001)", "uniform(0, 0.12345678)"]
 
     def test_the_command_goes_over_the_pipeline(self):
         """A key of `sweep.space` gets other values, or one alone, from the command; the others stay."""
@@ -107,9 +109,13 @@ class TestSpace:
         assert [tuple(each.values()) for each in space.grid()] == [("x", 0), ("x", 1), ("y", 0), ("y", 1)]
 
     def test_probes_have_each_value_once(self):
-        """Beside the first combination, each other value and the ends of each range."""
+        """Beside the first combination, each other value, the ends of each range, and what is no whole number in it."""
         space = Space({"a": Choice({"x": "x", "y": "y"}), "b": Range(1, 9, whole=True, log=False)})
         assert [tuple(each.values()) for each in space.probes()] == [("x", 1), ("y", 1), ("x", 9)]
+        low, between, high = (each["a"] for each in Space({"a": Range(0.0, 10.0, whole=False, log=False)}).probes())
+        assert (low, high) == (0, 10)
+        assert low < between < high
+        assert between != int(between)
 
 
 @pytest.fixture
@@ -173,6 +179,12 @@ class TestDesign:
         assert "no core 'lstn'; did you mean lstm?" in lines[0] + lines[1]
         assert any(line.endswith("in 2 of 6 trials, the first model.core=lstn run.seed=0") for line in lines)
         assert any(line.startswith("run.steps: wanted int, got 'x'") and "trials" not in line for line in lines)
+
+    def test_a_range_for_whole_numbers_is_checked(self):
+        """A search is refused that would draw fractions for a key that wants whole numbers, although the ends are."""
+        design = Design.load("program_eval", ["run.seed=uniform(0, 10)"], {"search": "random"})
+        with pytest.raises(ConfigError, match=r"run\.seed: wanted int, got"):
+            design.check()
 
     def test_ends_of_distributions_are_checked(self):
         """A search that draws is refused where one end of a range cannot be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seqtoolkit.folder import METRICS, RunFolder
+from seqtoolkit.folder import METRICS, RunFolder, row_of
 from seqtoolkit.sweep.row import Better, Status, best_of
 from seqtoolkit.sweep.trial import PRUNED, Order
 from seqtoolkit.train.tracking.lock import Lock, hold
@@ -49,9 +48,9 @@ class Reading:
         data = data[: data.rfind(b"\n") + 1]
         self._offset += len(data)
         for line in data.splitlines():
-            if not line.startswith(b"{"):  # the end of a line, where a resumed run has come further meanwhile
+            row = row_of(line)
+            if row is None:  # the end of a line, where a resumed run has come further meanwhile
                 continue
-            row = json.loads(line)
             self.step = int(row["step"])
             values = [row[self.metric]] if self.metric in row else []
             self.best = best_of([*values, *([] if self.best is None else [self.best])], self.better)

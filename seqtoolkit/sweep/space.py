@@ -17,6 +17,7 @@ Scalar = str | int | float | bool | None
 Params = Mapping[str, Scalar]
 """The values of one trial by key: scalars as they are, anything else as its text."""
 
+_BETWEEN = 0.381966
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _RANGE = re.compile(r"(uniform|loguniform|int|logint)\((.*)\)", re.DOTALL)
 _HOW = "wanted uniform(low, high), loguniform(low, high), int(low, high) or logint(low, high)"
@@ -69,7 +70,7 @@ class Range:
         return cls(low, high, whole, log)
 
     def __str__(self) -> str:
-        return f"{'log' * self.log}{'int' if self.whole else 'uniform'}({self.low:g}, {self.high:g})"
+        return f"{'log' * self.log}{'int' if self.whole else 'uniform'}({self.low:.15g}, {self.high:.15g})"
 
 
 Axis = Choice | Range
@@ -87,12 +88,15 @@ class Space:
         return all(isinstance(axis, Choice) for axis in self.axes.values())
 
     def grid(self) -> Iterator[Params]:
-        """Every combination, the last key's values changing fastest; of ranges, the ends."""
+        """Every combination, the last key's values changing fastest; of ranges, what stands for them in `probes`."""
         for values in itertools.product(*(_names(axis) for axis in self.axes.values())):
             yield dict(zip(self.axes, values, strict=True))
 
     def probes(self) -> Iterator[Params]:
-        """The first combination, and each other value (of ranges, the ends) with the first ones of all other keys."""
+        """The first combination, and each other value with the first ones of all other keys.
+
+        Of ranges there are the ends, and a number between where it need not be whole: a key may want a whole one.
+        """
         first = {key: _names(axis)[0] for key, axis in self.axes.items()}
         yield first
         for key, axis in self.axes.items():
@@ -215,4 +219,6 @@ def _written(value: Any) -> str:
 
 
 def _names(axis: Axis) -> list[Scalar]:
-    return axis.names if isinstance(axis, Choice) else [axis.low, axis.high]
+    if isinstance(axis, Choice):
+        return axis.names
+    return [axis.low, *([] if axis.whole else [axis.low + _BETWEEN * (axis.high - axis.low)]), axis.high]
