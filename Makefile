@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 PACKAGES := seqtoolkit $(wildcard plugins/*/seqtoolkit_*)
 BENCHES := $(filter-out bench/gpu.py,$(wildcard bench/*.py plugins/*/bench/*.py))
-# Two cores are shared by two test processes: more threads in each only wait for one another.
+# Few cores are shared by the test processes: more threads in each only wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -37,7 +37,7 @@ run: setup ## learn to execute programs, in about five minutes
 
 .PHONY: test
 test: lint ## every check and every test, those of the built wheels included
-	$(PYTEST) -n 2 --dist worksteal -m "not slow and not services"
+	$(PYTEST) -n 3 --dist worksteal -m "not slow and not services"
 
 .PHONY: test-services
 test-services: setup ## MLflow's pages in a browser, a tracking server on PostgreSQL; Debian's packages are installed where missing

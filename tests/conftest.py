@@ -1,6 +1,8 @@
 """A toy experiment for the host's tests: a source, a core, a graph joined by hand, and all that drives it."""
 # ruff: noqa: D102  the methods are those of the classes they stand in for
 
+import fcntl
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from seqtoolkit.train.learner import Supervised
 from seqtoolkit.train.loop import Fit, RunSettings
 from seqtoolkit.train.optimize import adam
 from seqtoolkit.train.schedule import cosine
+from seqtoolkit.train.tracking.store import Store
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
@@ -178,6 +181,21 @@ def toy():
 def _one_thread():
     """Small tensors are quickest on one thread, and the machine is shared."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """An empty MLflow database, to be copied, for making one takes seconds; all test processes share it."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "database" / "mlflow.db"
+    path.parent.mkdir(exist_ok=True)
+    with path.with_name("lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            draft = path.with_name("draft.db")
+            Store(f"sqlite:///{draft}")
+            draft.rename(path)
+    return path
 
 
 @pytest.fixture(scope="session")

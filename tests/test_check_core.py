@@ -387,9 +387,22 @@ BROKEN = {
 """Each broken core, with all the laws that it breaks."""
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("core", [Sound, Loop, Nested, Stateless])
-@pytest.mark.parametrize("law", CORE_LAWS)
+SOUND = [
+    pytest.param(
+        core,
+        law,
+        dtype,
+        id=f"{law}-{core.__name__}-{str(dtype)[6:]}",
+        marks=[pytest.mark.slow] if law == "compiled" and (core, dtype) != (Sound, torch.float32) else [],
+    )
+    for law in CORE_LAWS
+    for core in (Sound, Loop, Nested, Stateless)
+    for dtype in (torch.float64, torch.float32)
+]
+"""Compiling takes seconds: but for one, such trials are slow."""
+
+
+@pytest.mark.parametrize(("core", "law", "dtype"), SOUND)
 def test_sound_cores_pass(core, law, dtype):
     """A sound core passes every law in both dtypes, also one whose state is a nest, or nothing."""
     check_core(core, law, dtype=dtype)

@@ -65,9 +65,10 @@ def _store_run(store, experiment, core, seed, tags, status="FINISHED"):
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory):
+def template(tmp_path_factory, database):
     """An MLflow database: the sweep `cores` of three cores with three seeds, trials that did not end well, and more."""
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    shutil.copy(database, path)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path.parent)  # where MLflow puts artifacts
         return path, _fill(Store(f"sqlite:///{path}"))
@@ -214,15 +215,31 @@ class TestFolder:
             assert [left.reason[:6] for left in found.left] == ["pruned"]
             winner = next(metric for metric in found.metrics if metric.name == "valid/accuracy").verdict
             assert winner.winner == "rmc"
+            assert found.selection.place == runs / "mine"
+
+    def test_the_files_of_a_sweep_go_to_its_folder(self, runs, type_in):
+        """They do so without a store as well, and then nothing is said of one; a sweep without a folder has another."""
+        where = []
+        for _ in range(2):
+            code, out, err = type_in("compare", "mine")
+            assert (code, err, "stored" in out) == (0, "", False)
+            where.append(re.search(r"page +(\S+)", out)[1])
+            (runs / "mine").mkdir(exist_ok=True)
+        assert where == ["runs/compare-mine/comparison.html", "runs/mine/compare/comparison.html"]
 
     def test_a_damaged_folder_stops_nobody(self, runs):
-        """A run whose files cannot be read is left out with the reason."""
-        first, second, *_ = sorted(runs.iterdir())
+        """A run whose config cannot be read is left out with the reason; one whose metrics are no rows has no numbers."""
+        first, second, third, *_ = sorted(path for path in runs.iterdir() if RunFolder(path).notes["status"] == "FINISHED")
         (first / "config.yaml").write_text("a: [")
-        (second / "metrics.jsonl").write_text("{nonsense}\n")
-        reasons = {left.name: left.reason for left in compare(runs).left}
-        assert reasons[first.name].startswith("cannot be read: ")
-        assert reasons[second.name].startswith("cannot be read: ")
+        (second / "metrics.jsonl").write_text("{nonsense}\n{}\n")
+        with (third / "metrics.jsonl").open("ab") as file:
+            file.write(b'{"step": 60, "valid/accuracy": 0.\x00\xff')
+        found = compare(runs)
+        assert {left.name: left.reason[:16] for left in found.left if "pruned" not in left.reason} == {
+            first.name: "cannot be read: "
+        }
+        assert all(metric.final and sum(each.lacking for each in metric.final.values() if each) <= 1 for metric in found.metrics)
+        assert " runs without a finite final value are not in its statistics: " in " ".join(found.notes)
 
     def test_a_folder_that_knows_its_run_in_the_store(self, runs, home, template):
         """The files of a sweep with a folder of its own go to the store that this names, by way of its outbox."""

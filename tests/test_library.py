@@ -18,9 +18,10 @@ from seqtoolkit.train.tracking.store import Point, Store
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory):
+def template(tmp_path_factory, database):
     """An MLflow database with two experiments, a sweep of two runs, and a run by itself."""
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    shutil.copy(database, path)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path.parent)  # where MLflow puts artifacts
         return path, *_fill(Store(f"sqlite:///{path}"))

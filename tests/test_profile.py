@@ -22,8 +22,9 @@ from seqtoolkit.profile import FEW, WARM, schedule
 from seqtoolkit.rehearsal import rehearse
 from seqtoolkit.train import window
 from seqtoolkit.train.capture import Captures
+from seqtoolkit.train.measure import MEASURED
 from seqtoolkit.train.stage import Clock, stages, watch, wrap
-from seqtoolkit.train.window import MEASURED, Window
+from seqtoolkit.train.window import Window
 
 
 @given(st.integers(1, 10_000))

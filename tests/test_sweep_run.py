@@ -13,9 +13,9 @@ from seqtoolkit.folder import RunFolder
 from seqtoolkit.sweep import Sweep, crew
 from seqtoolkit.sweep.study import Study, seat
 from seqtoolkit.sweep.trial import Reporter
+from seqtoolkit.train.measure import MEASURED
 from seqtoolkit.train.tracking.library import Library
 from seqtoolkit.train.tracking.store import Store
-from seqtoolkit.train.window import MEASURED
 
 
 def losses(rows):
@@ -113,7 +113,7 @@ class _Run:
     steps = 10
 
 
-def test_runs_in_mlflow_are_under_one_parent(tiny, tmp_path, template, monkeypatch):
+def test_runs_in_mlflow_are_under_one_parent(tiny, tmp_path, database, monkeypatch):
     """The parent has the space, the counts, the best value and the table; trials carry its id, the sweep and a number.
 
     A trial that fails as it begins is told in the table and the counts; the same command again has no second parent.
@@ -121,7 +121,7 @@ def test_runs_in_mlflow_are_under_one_parent(tiny, tmp_path, template, monkeypat
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    shutil.copy(template, tmp_path / "mlflow.db")
+    shutil.copy(database, tmp_path / "mlflow.db")
     words = [each for each in tiny if not each.startswith("track")] + ["run.device=cpu,cuda:99"]
     sweep = Sweep.load("program_eval", words)
     rows = sweep.run()
@@ -145,11 +145,3 @@ def test_runs_in_mlflow_are_under_one_parent(tiny, tmp_path, template, monkeypat
     assert again.idle
     assert sweep.compare().name == "comparison.html"
     assert "compare" in [each.path for each in client.list_artifacts(parent.run_id)]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """An empty MLflow database, for making one takes seconds."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    Store(f"sqlite:///{path}")
-    return path

@@ -18,20 +18,12 @@ from seqtoolkit.train.tracking.store import Point, Refused, Store, resolve, shor
 from seqtoolkit.train.tracking.system import SystemMonitor
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    """An empty MLflow database, for making one takes seconds."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    Store(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def home(tmp_path, template, monkeypatch):
+def home(tmp_path, database, monkeypatch):
     """A working directory with a database, and none of MLflow's settings."""
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
-    shutil.copy(template, tmp_path / "mlflow.db")
+    shutil.copy(database, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

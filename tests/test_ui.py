@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from seqtoolkit.train.tracking.store import EXPERIMENT, Store
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, database):
     """A folder with a store, in which the run `one` of the experiment `programs` is recorded."""
     place = tmp_path_factory.mktemp("home")
+    shutil.copy(database, place)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
             patch.delenv(name)
