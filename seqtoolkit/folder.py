@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CONFIG, NOTES, CHECKPOINTS, METRICS = "config.yaml", "run.json", "checkpoints", "metrics.jsonl"
+_KINDS = {
+    "name": str,
+    "run_id": str,
+    "status": str,
+    "environment": dict,
+    "tags": dict,
+    "changes": list,
+    "resumed": list,
+}
 LATEST = "latest"
 """The word for the run that was begun last."""
 
@@ -68,10 +77,9 @@ class RunFolder:
     def notes(self) -> dict[str, Any]:
         """What is known of the run."""
         try:
-            found = json.loads((self.path / NOTES).read_text())
+            return facts_of((self.path / NOTES).read_text()) or {}
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
 
     @property
     def tracked(self) -> str | None:
@@ -126,6 +134,16 @@ class RunFolder:
             raise CheckpointError(
                 f"the checkpoint in {self.path} is of another model: {' '.join(reasons)[:300]}"
             ) from None
+
+
+def facts_of(text: str) -> dict[str, Any] | None:
+    """What the text of a `run.json` says; None where it is none that a run writes."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(found, dict) and all(isinstance(found.get(name, kind()), kind) for name, kind in _KINDS.items())
+    return found if whole else None
 
 
 def row_of(line: bytes) -> dict[str, float] | None:

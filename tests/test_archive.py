@@ -89,6 +89,16 @@ def test_the_newest_comes_first_and_filters_take_away(tmp_path):
     assert list_runs(tmp_path, pipeline="none of these") == ([], 3)
 
 
+def test_a_status_that_is_none_is_a_mistake(tmp_path, type_in):
+    """A word that is no status finds no runs, and is told from one of which there are none."""
+    make(tmp_path / "runs", "20260101-000000-a-1")
+    code, out, err = type_in("runs", "--status", "finshed", "--json")
+    assert (code, out) == (2, "")
+    assert err.startswith("seqtoolkit: --status: wanted one of running, finished, failed, ")
+    assert err.endswith("got 'finshed'\n")
+    assert type_in("runs", "--status", "starting", "--json")[:2] == (0, "[]\n")
+
+
 def test_runs_are_sorted_by_the_last_value_of_a_metric(tmp_path):
     """The highest comes first, of a loss the lowest; reverse turns that around; NaN and nothing come last either way."""
     for name, values in {"a": [9, 1], "b": [3], "c": [2], "n": [math.nan], "o": []}.items():
@@ -115,6 +125,10 @@ def test_runs_are_sorted_by_the_last_value_of_a_metric(tmp_path):
         ("run.json", None, "run.json is missing"),
         ("run.json", b'{"name": ', "run.json is not JSON"),
         ("run.json", b"[1]", "run.json is not JSON"),
+        ("run.json", b"[" * 9999, "run.json is not JSON"),
+        ("run.json", b'{"run_id": ["a"]}', "run.json is not JSON"),
+        ("run.json", b'{"run_id": 5, "changes": 5}', "run.json is not JSON"),
+        ("run.json", b'{"environment": "x"}', "run.json is not JSON"),
     ],
 )
 def test_a_damaged_run_is_listed_as_damaged(tmp_path, type_in, name, content, said):
@@ -128,6 +142,9 @@ def test_a_damaged_run_is_listed_as_damaged(tmp_path, type_in, name, content, sa
     code, out, _ = type_in("runs", "--folder", "r")
     assert code == 0
     assert f"damaged: {bad.name}: {said}" in out
+    assert RunFolder.find(good.name, tmp_path / "r").path == good
+    if name == "run.json":
+        assert describe_run(bad).run.status == "DAMAGED"
 
 
 def test_lines_that_are_no_metrics_are_passed_over(tmp_path):

@@ -88,8 +88,7 @@ def settings(entry: Entry) -> dict[str, Any]:
 
 def environment(notes: Mapping[str, Any]) -> dict[str, str]:
     """What of a run's environment may change its numbers, under names for people."""
-    found = notes.get("environment")
-    found = found if isinstance(found, dict) else {}
+    found = notes.get("environment", {})
     named: dict[str, str] = {_NAMES.get(name) or str(name): str(value) for name, value in found.items()}
     return {name: value for name, value in named.items() if not name.startswith("mlflow.")}
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqtoolkit.folder import CHECKPOINTS, CONFIG, METRICS, NOTES, row_of
+from seqtoolkit.folder import CHECKPOINTS, CONFIG, METRICS, NOTES, facts_of, row_of
 from seqtoolkit.train.tracking.lock import held
 from seqtoolkit.train.tracking.outbox import JOURNAL
 
@@ -42,11 +42,8 @@ class Entry:
         found = _read(self.path / NOTES)
         if found[1] is not None:
             return {}, found[1]
-        try:
-            notes = json.loads(found[0])
-        except ValueError:
-            notes = None
-        return (notes, None) if isinstance(notes, dict) else ({}, f"{NOTES} is not JSON that a run writes")
+        notes = facts_of(found[0])
+        return ({}, f"{NOTES} is not JSON that a run writes") if notes is None else (notes, None)
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -151,9 +148,8 @@ class Entry:
     @property
     def resumed(self) -> list[Resumed]:
         """Each time that it went on, but for those of which nothing is left: later it went on from before them."""
-        found = self.notes.get("resumed")
         kept: list[Resumed] = []
-        for each in found if isinstance(found, list) else []:
+        for each in self.notes.get("resumed", []):
             if isinstance(each, dict) and type(each.get("step")) is int:
                 changed = each.get("changed")
                 now = Resumed(each["step"], each.get("status"), changed if isinstance(changed, list) else [])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from seqtoolkit.archive.entry import STAMP, Entry, entries
 
+STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED", "DIED", "STARTING", "UNSTARTED", "DAMAGED")
 _SHORTEST = 8
 
 
@@ -83,8 +84,10 @@ def list_runs(
         limit: How many at most; None is all.
 
     Raises:
-        ValueError: no run has the metric.
+        ValueError: no run has the metric; there is no such status.
     """
+    if status is not None and status.upper() not in STATUSES:
+        raise ValueError(f"--status: wanted one of {', '.join(STATUSES).lower()}, got {status!r}")
     found = entries(Path(folder))
     words = handles(found)
     wanted = [each for each in found if pipeline is None or each.notes.get("name") == pipeline]
@@ -103,8 +106,7 @@ def list_runs(
 
 def listed(entry: Entry, word: str, sort: str | None = None) -> Listed:
     """The facts of one run."""
-    notes, tags = entry.notes, entry.notes.get("tags")
-    tags = tags if isinstance(tags, dict) else {}
+    notes, tags = entry.notes, entry.notes.get("tags", {})
     core = entry.setting("model", "core")
     last, judged = next(entry.rows_back(), None), entry.judged
     return Listed(
