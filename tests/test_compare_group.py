@@ -99,11 +99,13 @@ def test_runs_that_differ_in_nothing_are_one_group():
 
 
 def test_a_setting_that_nobody_has():
-    """It is refused with the one that was probably meant."""
+    """It is refused with the one that was probably meant, or else those that differ."""
     with pytest.raises(ValueError, match=r"--by: no run has a setting 'model.cor'; did you mean model.core\?"):
         grouped(_runs(RMC), ["model.cor"])
     with pytest.raises(ValueError, match=r"'core'; did you mean model.core\?"):
         grouped(_runs(RMC), ["core"])
+    with pytest.raises(ValueError, match=r"'zzz'; those that differ: model.core, run.seed, model.core.hidden_size, "):
+        grouped(_runs(RMC, LSTM), ["zzz"])
 
 
 def test_the_same_run_twice_is_one():

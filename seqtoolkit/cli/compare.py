@@ -55,7 +55,7 @@ def compare(
     found = compared(experiment, by or (), metric or (), store, folder)
     place = found.selection.place
     paths = found.write(to or (folder / f"compare-{plain_name(found.name)}" if place is None else place / ARTIFACTS))
-    unstored = found.publish(paths) if found.selection.parent or place else None
+    unstored = found.publish(paths) if found.selection.parent or found.selection.own else None
     if as_json or as_csv or as_markdown:
         typer.echo((dumps if as_json else comma if as_csv else markdown)(found), nl=False)
         return

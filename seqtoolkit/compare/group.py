@@ -19,6 +19,8 @@ _ASIDE = {
 }
 _WIDEST = 6
 """How many values of a setting a note shows."""
+_MOST = 10
+"""How many settings a message names."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def grouped(records: Sequence[Record], by: Sequence[str] = ()) -> Grouping:
     keys = _ordered({key for record in records for key in record.config})
     for key in by:
         if key not in keys:
-            raise ValueError(f"--by: no run has a setting {key!r}{suggest(key, keys)}")
+            varied = [each for each in keys if len({_value(record, each) for record in records}) > 1]
+            there = f"; those that differ: {', '.join(varied[:_MOST]) or 'none'}"
+            raise ValueError(f"--by: no run has a setting {key!r}{suggest(key, keys) or there}")
     records, twins = _distinct(records)
     differing = [key for key in keys if not is_aside(key) and len({_value(each, key) for each in records}) > 1]
     chosen = tuple(by) or _separating(records, differing)

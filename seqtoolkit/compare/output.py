@@ -56,7 +56,7 @@ def publish(selection: Selection, paths: Sequence[Path]) -> str | None:
         whole.mkdir()
         for path in paths:
             shutil.copy(path, whole)
-        if place is not None:
+        if place is not None and selection.own:
             return attach(place, whole)
         if library is None or parent is None:
             return "the runs have no parent run in a tracking store"

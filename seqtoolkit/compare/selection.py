@@ -15,7 +15,7 @@ from seqtoolkit.host.problem import one_line, suggest
 from seqtoolkit.record import Curve, Record
 from seqtoolkit.train.measure import MEASURED
 from seqtoolkit.train.tracking.library import KIND_TAG, SWEEP_TAG, Library, LibraryError, StoredRun
-from seqtoolkit.train.tracking.outbox import State
+from seqtoolkit.train.tracking.outbox import JOURNAL, State
 from seqtoolkit.train.tracking.store import public
 
 SWEEP = "sweep"
@@ -47,7 +47,9 @@ class Selection:
     experiments: Mapping[str, str] = field(default_factory=dict)
     """The experiments of the store's runs, by run."""
     place: Path | None = None
-    """The folder of the sweep, which knows its own run in the store."""
+    """The folder of the sweep, where it has one here."""
+    own: bool = False
+    """Whether that folder knows the sweep's run in a store, or is to be delivered to one."""
 
     def address(self, run_id: str) -> str | None:
         """The page that a run has in its store, where that is a server."""
@@ -67,8 +69,9 @@ class Selection:
                 return cls._of_places(path.resolve().name, places, metrics)
             path = path.resolve()
             word, folder = path.name, path.parent
-        state = State.load(folder / word)
-        sweep = [place for place in _places(folder) if place.notes.get("tags", {}).get(SWEEP_TAG) == word]
+        place, state = folder / word, State.load(folder / word)
+        own = state.run is not None or (place / JOURNAL).exists()
+        sweep = [each for each in _places(folder) if each.notes.get("tags", {}).get(SWEEP_TAG) == word]
         try:
             found = cls._of_store(word, metrics, Library(store or state.store))
         except LibraryError as error:
@@ -77,7 +80,7 @@ class Selection:
                     f"{error}; nor is {str(experiment)!r} a folder of runs, or a sweep with runs in {folder}/"
                 ) from None
             found = cls._of_places(word, sweep, metrics)
-        return replace(found, place=folder / word) if state.run is not None else found
+        return replace(found, place=place, own=own) if place.is_dir() and (sweep or own) else found
 
     @classmethod
     def _of_places(cls, name: str, places: Sequence[RunFolder], metrics: Sequence[str]) -> Self:
