@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,15 @@ class TestOutcomes:
         for attempts in (1, 2):
             (row,) = [row for row in load(6, 8).run() if size(row) == 6]
             assert (row.status, row.step, len(pids(row))) == ("killed", attempts, attempts)
+
+    def test_a_killed_trial_whose_run_was_removed(self, load):
+        """It is begun again, with the values that it had."""
+        (row,) = [row for row in load(8, 7).run() if size(row) == 7]
+        shutil.rmtree(row.run)
+        (again,) = [row for row in load(8, 7).run() if size(row) == 7]
+        assert (again.number, again.values, again.status) == (row.number, row.values, "killed")
+        assert again.run != row.run
+        assert len(load(8, 7).rows()) == 2
 
     def test_failed_trials_run_anew_if_asked(self, load, script):
         """--retry runs each failed trial in a run of its own, which takes the other's place in the table."""

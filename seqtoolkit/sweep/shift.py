@@ -81,10 +81,11 @@ class Shift:
     def _next(self) -> bool:
         """Begin, or go on with, a trial; False where there is none for this machine now."""
         for trial in self._left_behind():
-            if "run" not in facts(trial):  # its sweep died as it began
+            run = facts(trial).get("run")
+            if run is None or not Path(run).is_dir():  # its sweep died as it began, or somebody has removed the run
                 self._begin(trial.number)
                 return True
-            place = RunFolder(Path(facts(trial)["run"]))
+            place = RunFolder(Path(run))
             lock = claim(place)
             if lock is None:
                 continue  # its process is still at work
