@@ -83,7 +83,7 @@ def test_pins_are_used():
     declared = {name for project in PROJECTS for name in dependencies(project)}
     text = (ROOT / "Makefile").read_text() + (ROOT / "pyproject.toml").read_text()
     tools = set().union(*map(providers, imported(*(project / "tests" for project in PROJECTS))))
-    stated = {"pytest-timeout": "timeout = ", "pytest-xdist": "-n 2", "import-linter": "lint-imports"}
+    stated = {"pytest-timeout": "timeout = ", "pytest-xdist": "--dist", "import-linter": "lint-imports"}
     unused = {name for name in pins().keys() - declared - tools if stated.get(name, name) not in text}
     assert not unused
 
