@@ -75,7 +75,7 @@ golden: setup ## write the frozen surfaces anew; look at the diff before you com
 
 .PHONY: docs
 docs: setup ## write the generated parts of docs/ anew, then run every example in them
-	REGENERATE=1 $(PYTEST) tests/test_docs.py
+	REGENERATE=1 $(PYTEST) -m "" tests/test_docs.py
 
 .PHONY: clean
 clean: ## remove .venv and all that was made, but not runs/ and mlflow.db

@@ -256,6 +256,7 @@ class TestStopping:
         assert set(statuses(rows).values()) == {"finished"}
         assert [row["step"] for row in RunFolder(Path(rows[0].run)).rows()] == [1, 2, 3, 4, 5, 6]
 
+    @pytest.mark.slow
     def test_a_sweep_that_is_killed(self, load, script, tmp_path):
         """Its trials notice, save and end; the same command waits for them and goes on; meanwhile a second one is refused."""
         words = ("model.core.hidden_size=100,101", "--jobs", "2")
@@ -312,6 +313,7 @@ class TestStorage:
         assert statuses(rows) == {8: "finished", 9: "finished"}
         assert sorted(row.number for row in rows) == [1, 2]
 
+    @pytest.mark.slow
     def test_going_on_much_later(self, load, tmp_path):
         """Trials that were interrupted here go on where they were, however long ago that was."""
         storage = f"sqlite:///{tmp_path}/shared.db"

@@ -113,6 +113,7 @@ class _Run:
     steps = 10
 
 
+@pytest.mark.slow
 def test_runs_in_mlflow_are_under_one_parent(tiny, tmp_path, database, monkeypatch):
     """The parent has the space, the counts, the best value and the table; trials carry its id, the sweep and a number.
 

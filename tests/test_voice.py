@@ -77,6 +77,7 @@ def at_terminal(folder, *words, command=COMMAND, **more):
     return process.wait(), shown.decode()
 
 
+@pytest.mark.slow
 def test_a_run_at_a_terminal(tiny, tmp_path):
     """A run redraws its bar in color; NO_COLOR leaves the bar and takes the colors."""
     words = ["run", "program_eval", *tiny, *SHORT]
@@ -97,9 +98,7 @@ def test_a_terminal_that_can_do_little_gets_text(tmp_path, words):
     assert shown.strip()
 
 
-@pytest.mark.parametrize(
-    "words", [["plugins"], ["pipelines"], ["plugins", "show", "rmc"], ["--help"], ["run", "--nothing"]]
-)
+@pytest.mark.parametrize("words", [["plugins"], ["--help"], ["run", "--nothing"]])
 def test_colors_are_for_terminals(tmp_path, words):
     """No listing, help text or complaint has an escape in a pipe, nor a color where NO_COLOR is set at a terminal."""
     _, out, err = piped(tmp_path, *words)
@@ -113,6 +112,7 @@ def test_force_color_colors_what_is_piped(tmp_path):
     assert ESCAPE.search(piped(tmp_path, "plugins", FORCE_COLOR="1")[1])
 
 
+@pytest.mark.slow
 def test_quiet_leaves_errors_and_the_result(tiny, tmp_path):
     """A run says nothing on the way but its summary; twice, nothing; there are no escapes in a pipe in any case."""
     words = ["program_eval", *tiny, *SHORT]

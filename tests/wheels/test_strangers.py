@@ -93,7 +93,12 @@ def test_the_same_as_json(crowd):
 
 
 @pytest.mark.parametrize(
-    "pipeline", [["my_core"], ["my_task", "model.core=my_core"], ["program_eval", "model.core=lstm"]]
+    "pipeline",
+    [
+        pytest.param(["my_core"], id="core", marks=pytest.mark.slow),
+        pytest.param(["my_task", "model.core=my_core"], id="both"),
+        pytest.param(["program_eval", "model.core=lstm"], id="own", marks=pytest.mark.slow),
+    ],
 )
 def test_what_works_trains_beside_what_does_not(crowd, pipeline):
     """The stranger's core and task train from their pipelines and with each other, and the toolkit's own go on as ever."""
@@ -128,6 +133,7 @@ def test_asking_for_what_does_not_work(crowd, core, told):
     assert all(each in line for each in told), line
 
 
+@pytest.mark.slow
 def test_uninstalling_heals(lay, build, tmp_path):
     """Where the one that clashes is uninstalled, all is as it was."""
     environment = lay(tmp_path)
