@@ -36,7 +36,7 @@ run: setup ## learn to execute programs, in about five minutes
 	$(BIN)/seqtoolkit run pipelines/program_eval.yaml
 
 .PHONY: test
-test: lint ## every check and every test, those of the built wheels included
+test: lint ## every check, and every test but the slow ones; those of the built wheels included
 	$(PYTEST) -n 3 --dist worksteal -m "not slow and not services"
 
 .PHONY: test-services
