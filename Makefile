@@ -48,7 +48,7 @@ test-services: setup ## MLflow's pages in a browser, a tracking server on Postgr
 		$$as apt-get -qq update && $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing \
 			|| { echo >&2 "make test-services wants" $$missing "and apt-get cannot install it"; exit 1; }; \
 	fi
-	$(PYTEST) -m services tests/services
+	$(PYTEST) -m "services and not slow" tests/services
 
 .PHONY: lint
 lint: setup ## format, lint, types, floors

@@ -282,7 +282,6 @@ class TestStopping:
 class TestStorage:
     """Trials that several processes share."""
 
-    @pytest.mark.slow
     def test_two_processes_share_the_trials(self, load, script, tmp_path):
         """Each trial is run once, by one of them; each process sees all of them."""
         storage = f"sqlite:///{tmp_path}/shared.db"

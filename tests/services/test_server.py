@@ -92,6 +92,7 @@ def test_a_comparison_opens_in_a_browser(server, sweep, home, tool, visit):
     assert [each for each in page.asked if not each.startswith(("data:", "blob:"))] == [file.as_uri()]
 
 
+@pytest.mark.slow
 def test_machines_share_the_trials_of_a_study(postgres, tmp_path_factory, tool):
     """Two sweeps with the same storage in PostgreSQL, as of two machines, take different trials of one search."""
     storage = postgres("study")
