@@ -62,6 +62,7 @@ def test_charts_show_the_curves_of_several_runs(view):
     page.shot("parallel")
 
 
+@pytest.mark.slow
 def test_charts_show_the_mean_of_a_core(view):
     """The second view has a line for each core, the mean over its runs."""
     page = view("CHART", "cores")

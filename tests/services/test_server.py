@@ -81,6 +81,7 @@ def test_a_sweep_is_nested(server, sweep, home, tool, visit):
     page.shot("sweep")
 
 
+@pytest.mark.slow
 def test_a_comparison_opens_in_a_browser(server, sweep, home, tool, visit):
     """The page of `compare`, of runs that the server has, asks for nothing else, and nothing goes wrong in it."""
     tool.type(home, "compare", "swept", "--store", server, "--by", "model.core", "--to", home / "compared")

@@ -146,7 +146,8 @@ def test_uninstalling_heals(lay, build, tmp_path):
     assert "parameters" in environment("seqtoolkit", "check", "program_eval", "model.core=rmc")
 
 
-@pytest.mark.parametrize("kind", [pytest.param("core", marks=pytest.mark.slow), "task"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["core", "task"])
 def test_commands_of_the_readme_work(lay, tmp_path, kind):
     """A person who follows the README of a new plugin installs it, sees its tests pass, trains with it and builds a wheel."""
     environment = lay(tmp_path)
