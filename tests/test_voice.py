@@ -79,15 +79,20 @@ def at_terminal(folder, *words, command=COMMAND, **more):
 
 @pytest.mark.slow
 def test_a_run_at_a_terminal(tiny, tmp_path):
-    """A run redraws its bar in color; NO_COLOR leaves the bar and takes the colors."""
+    """A run redraws its bar in color; NO_COLOR leaves the bar and takes the colors; -q and TERM=dumb take all of it."""
     words = ["run", "program_eval", *tiny, *SHORT]
-    code, shown = at_terminal(tmp_path, command=several((words, {}), (words, {"NO_COLOR": "1"})))
-    assert (code, shown.count("<0>")) == (0, 4)
-    colored, plain = ("".join(shown.split("<0>")[place : place + 2]) for place in (0, 2))
+    commands = [(words, {}), (words, {"NO_COLOR": "1"}), ([*words, "-q"], {}), (words, {"TERM": "dumb"})]
+    code, shown = at_terminal(tmp_path, command=several(*commands))
+    assert (code, shown.count("<0>")) == (0, 8)
+    colored, plain, quiet, dumb = ("".join(shown.split("<0>")[place : place + 2]) for place in (0, 2, 4, 6))
     assert COLOR.search(colored)
     assert "━" in colored
     assert not COLOR.search(plain)
     assert "━" in plain
+    assert not ESCAPE.search(quiet)
+    assert re.match(r"\s*valid/loss +\d", quiet)
+    assert "\x1b" not in dumb
+    assert "step 2/2" in dumb
 
 
 @pytest.mark.parametrize("words", [["pipelines"], ["run", "--help"]])
@@ -98,7 +103,9 @@ def test_a_terminal_that_can_do_little_gets_text(tmp_path, words):
     assert shown.strip()
 
 
-@pytest.mark.parametrize("words", [["plugins"], ["--help"], ["run", "--nothing"]])
+@pytest.mark.parametrize(
+    "words", [["plugins"], ["pipelines"], ["plugins", "show", "rmc"], ["--help"], ["run", "--nothing"]]
+)
 def test_colors_are_for_terminals(tmp_path, words):
     """No listing, help text or complaint has an escape in a pipe, nor a color where NO_COLOR is set at a terminal."""
     _, out, err = piped(tmp_path, *words)
