@@ -1,0 +1,1 @@
+"""Language modelling: any text as one contiguous stream of tokens."""
