@@ -8,11 +8,12 @@ from seqtoolkit.host.hooks import hookimpl
 if TYPE_CHECKING:
     from seqtoolkit.flow.batch import IGNORED, Batch, Collate
     from seqtoolkit.flow.core import Core, State, map_state, where_first
+    from seqtoolkit.flow.counter import Split, counter_bits, counter_tensor
     from seqtoolkit.flow.kind import Kind
     from seqtoolkit.flow.loss import Loss
     from seqtoolkit.flow.metric import Metric
     from seqtoolkit.flow.model import Encoder, Head
-    from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source, Split, counter_bits, counter_tensor
+    from seqtoolkit.flow.source import Block, Case, Ragged, Report, Sample, Source
     from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
     from seqtoolkit.flow.transform import Transform
     from seqtoolkit.flow.variable import read_variables, require_shapes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "seqtoolkit.flow.batch": ("IGNORED", "Batch", "Collate"),
     "seqtoolkit.flow.core": ("Core", "State", "map_state", "where_first"),
+    "seqtoolkit.flow.counter": ("Split", "counter_bits", "counter_tensor"),
     "seqtoolkit.flow.kind": ("Kind",),
     "seqtoolkit.flow.loss": ("Loss",),
     "seqtoolkit.flow.metric": ("Metric",),
@@ -32,11 +34,9 @@ _HOMES = {
         "Block",
         "Case",
         "Ragged",
+        "Report",
         "Sample",
         "Source",
-        "Split",
-        "counter_bits",
-        "counter_tensor",
     ),
     "seqtoolkit.flow.spec": ("Record", "Spec", "SpecError", "record", "unify"),
     "seqtoolkit.flow.transform": ("Transform",),
@@ -63,6 +63,7 @@ __all__ = [
     "Metric",
     "Ragged",
     "Record",
+    "Report",
     "Run",
     "Sample",
     "Source",

@@ -21,7 +21,8 @@ from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.loss import CrossEntropy
 from seqtoolkit.flow.metric import Accuracy, SequenceAccuracy
 from seqtoolkit.flow.model import MLP, Embed, Model
-from seqtoolkit.flow.source import Ragged, Source, counter_bits
+from seqtoolkit.flow.counter import counter_bits
+from seqtoolkit.flow.source import Ragged, Source
 from seqtoolkit.flow.spec import Spec, record
 from seqtoolkit.train.checkpoint import Checkpoints
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation

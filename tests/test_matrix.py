@@ -10,7 +10,8 @@ import torch
 
 from seqtoolkit import ConfigError, Pipeline
 from seqtoolkit.flow.batch import Batch, Collate
-from seqtoolkit.flow.source import Source, counter_bits
+from seqtoolkit.flow.counter import counter_bits
+from seqtoolkit.flow.source import Source
 from seqtoolkit.flow.spec import record, unify
 from seqtoolkit.host.config import load
 from seqtoolkit.host.hooks import hookimpl

@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seqtoolkit.flow.ahead import PREFETCH
 from seqtoolkit.flow.batch import Stack
 from seqtoolkit.flow.mix import Mix
-from seqtoolkit.flow.source import LAG, SPLITS, Ragged, Source, counter_bits, counter_tensor
+from seqtoolkit.flow.counter import SPLITS, counter_bits, counter_tensor
+from seqtoolkit.flow.source import LAG, Ragged, Source
 from seqtoolkit.flow.spec import record
 
 INDEXES = np.arange(20_000, dtype=np.int64)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ class Batch:
     """[U B], bool: the targets that metrics count"""
     first: Tensor | None = None
     """[T B], bool: the steps at which a row begins anew"""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """[U B] each: what else is known of the targets, by the name under which a metric reads it"""
 
     @property
     def answers(self) -> int:
@@ -42,19 +44,26 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return self._each(lambda each: each.to(device, non_blocking=True))
+        return self.map(lambda each: each.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from where a GPU copies it without a stop."""
-        return self._each(Tensor.pin_memory)
+        return self.map(Tensor.pin_memory)
 
     def part(self, start: int, stop: int) -> Batch:
         """The examples from `start` to `stop`."""
-        return self._each(lambda each: each[:, start:stop])
+        return self.map(lambda each: each[:, start:stop])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it has, by name."""
+        first = {} if self.first is None else {"first": self.first}
+        return {"inputs": self.inputs, "targets": self.targets, "mask": self.mask, **first, **self.extra}
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """A batch of what `change` makes of each tensor."""
         first = None if self.first is None else change(self.first)
-        return Batch(change(self.inputs), change(self.targets), change(self.mask), first)
+        extra = {name: change(each) for name, each in self.extra.items()}
+        return Batch(change(self.inputs), change(self.targets), change(self.mask), first, extra)
 
 
 class Collate(ABC):
@@ -118,13 +127,15 @@ class Pad(Collate):
         first[np.arange(rows), begins] = True
         targets = _left(answer, np.full((rows, steps), IGNORED, np.int64))
         mask = _left(counted, np.zeros((rows, steps), bool))
-        return Batch(*(torch.from_numpy(np.ascontiguousarray(each.T)) for each in (inputs, targets, mask, first)))
+        made = [torch.from_numpy(np.ascontiguousarray(each.T)) for each in (inputs, targets, mask, first)]
+        return Batch(made[0], made[1], made[2], made[3])
 
 
 class Stack(Collate):
-    """Examples of one length, side by side; the answer stands at the last U steps, and all of it is counted.
+    """Examples of one length, side by side; the answer stands at the last U steps, and what is not ignored of it is counted.
 
-    Made where the block is: on a device nothing comes from elsewhere.
+    Examples may say by `first` where they begin anew; further fields [B U] go along, for metrics. Made where the block is:
+    on a device nothing comes from elsewhere.
     """
 
     def __init__(self, input_spec: Record, size: int = 64) -> None:
@@ -139,14 +150,32 @@ class Stack(Collate):
             self.reads[name] = Spec(given.dtype, ("B", steps, *given.axes[2:]), given.bound)
             self.writes[name] = Spec(given.dtype, (steps, "B", *given.axes[2:]), given.bound)
         self.writes |= record(mask="bool[U B]")
+        self.extra = [name for name in input_spec if name not in (*self.reads, "first")]
+        for name in ("first",) if "first" in input_spec else ():
+            self.reads[name], self.writes[name] = Spec.parse("bool[B T]"), Spec.parse("bool[T B]")
+        for name in self.extra:
+            dtype = Spec.parse(input_spec[name]).dtype
+            self.reads[name], self.writes[name] = Spec(dtype, ("B", "U")), Spec(dtype, ("U", "B"))
 
     def __call__(self, block: Block) -> Batch:
         """Blocks have `inputs` [B T ...] and `targets` [B U ...], arrays or tensors. Raises ValueError where they have not."""
-        inputs, targets = (torch.as_tensor(block[name]).transpose(0, 1).contiguous() for name in ("inputs", "targets"))
+        inputs, targets = (_time_major(block[name]) for name in ("inputs", "targets"))
         if len(targets) > len(inputs) or targets.shape[1] != inputs.shape[1]:
             shapes = f"inputs {list(inputs.shape)} and targets {list(targets.shape)}"
             raise ValueError(f"stack: wanted as many examples of both, with no more answers than steps, got {shapes}")
-        return Batch(inputs, targets, torch.ones(targets.shape[:2], dtype=torch.bool, device=targets.device))
+        if targets.is_floating_point():
+            mask = torch.ones(targets.shape[:2], dtype=torch.bool, device=targets.device)
+        else:
+            mask = (targets != IGNORED).reshape(*targets.shape[:2], -1).any(-1)
+        first = block.get("first")
+        if isinstance(first, np.ndarray) and not first.any():  # nothing begins anew: a core need not look
+            first = None
+        extra = {name: _time_major(block[name]) for name in self.extra}
+        return Batch(inputs, targets, mask, None if first is None else _time_major(first), extra)
+
+
+def _time_major(field: np.ndarray | Tensor) -> Tensor:
+    return torch.as_tensor(field).transpose(0, 1).contiguous()
 
 
 def _left(ragged: Ragged, dense: np.ndarray) -> np.ndarray:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import zip_longest
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 
+from seqtoolkit.flow.counter import Split, counter_bits
 from seqtoolkit.flow.kind import Kind
-from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source, Split, counter_bits, joined
+from seqtoolkit.flow.source import Block, Case, Ragged, Report, Sample, Source, joined
 
 _STREAM = (
     0x3A1C  # and the depth: keeps a choice apart from those of a mix inside, and from what sources draw themselves
@@ -41,6 +43,11 @@ class Mix(Source):
                 f"weights: wanted {len(sources)} numbers of at least 0 that are not all 0, one a source, got {weights}"
             )
         self.sources = [make(seed=seed, split=split) for make in sources]
+        for number, source in enumerate(self.sources):
+            if source.contiguous:
+                raise ValueError(
+                    f"sources.{number}: what goes on from batch to batch cannot be mixed, as {type(source).__name__}"
+                )
         self.writes = self.sources[0].writes
         for number, source in enumerate(self.sources[1:], 1):
             if source.writes != self.writes:
@@ -80,6 +87,22 @@ class Mix(Source):
         """Restore what `memory` returned."""
         for source, each in zip(self.sources, memory["sources"], strict=True):
             source.recall(each)
+
+    def prepare(self, report: Report) -> None:
+        """Every source does."""
+        for source in self.sources:
+            source.prepare(report)
+
+    def keep(self, folder: Path) -> None:
+        """Each source in a folder of its own."""
+        for number, source in enumerate(self.sources):
+            source.keep(folder / str(number))
+
+    def adopt(self, folder: Path) -> None:
+        """Each source what its like has kept."""
+        for number, source in enumerate(self.sources):
+            if (folder / str(number)).exists():
+                source.adopt(folder / str(number))
 
     def show(self, inputs: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> Sample:
         """As the first source shows it; all share one vocabulary."""

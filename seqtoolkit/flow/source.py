@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchdata.nodes import BaseNode
 
+from seqtoolkit.flow.counter import SPLITS, Split
 from seqtoolkit.flow.spec import Record
 
-Split = Literal["train", "valid", "test"]
-SPLITS: tuple[str, ...] = ("train", "valid", "test")
 LAG = 4
 """The block that hears of an update is this many after its own: one more than are ever made ahead, pinned ones included."""
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 class Ragged(NamedTuple):
@@ -35,6 +33,9 @@ class Ragged(NamedTuple):
 
 Block = dict[str, Any]
 """Some examples, made in one piece: each field an array or tensor with the examples on its first axis, or Ragged."""
+
+Report = Callable[[str, float], None]
+"""Hears what is being done, in a few words, and which share of it is done, from 0 to 1."""
 
 
 class Sample(NamedTuple):
@@ -71,6 +72,9 @@ class Source(BaseNode[Block], ABC):
     on_device: bool = False
     """Whether `draw` makes tensors on `device`, when they are asked for, so that nothing is made ahead: the same numbers on
     every device, without a look at any of them, for which a GPU would have to stop."""
+    contiguous: bool = False
+    """Whether example i goes on where example i - block * world has ended, so that a batch carries on the rows of the one
+    before: what a Truncated learner wants. Steps at which a row begins anew are marked `first`."""
 
     def __init__(self, seed: int = 0, split: Split = "train") -> None:
         super().__init__()
@@ -110,6 +114,30 @@ class Source(BaseNode[Block], ABC):
         """One example of a batch as text: inputs [T ...], targets [U] (-100 where none is wanted), predictions [U]; ids or numbers."""
         wanted = targets != -100
         return Sample(str(inputs.tolist()), str(targets[wanted].tolist()), str(predictions[wanted].tolist()))
+
+    @property
+    def size(self) -> int | None:
+        """How many examples the split has, at the `block` and `world` of now; None where the stream never repeats itself."""
+        return None
+
+    def prepare(self, report: Report) -> None:
+        """Make what takes long and is made once, such as a cache of the data; asked before a run begins.
+
+        Raises ValueError, one line, where the data are not there or cannot be used.
+        """
+
+    def keep(self, folder: Path) -> None:
+        """Write what the ids of a trained model stand for into `folder`, which is not there yet; nothing where the settings say it.
+
+        It goes with the run, its exports, and its copies. Raises OSError.
+        """
+
+    def adopt(self, folder: Path) -> None:
+        """Read what `keep` wrote for another source of this task, and go by it. Raises ValueError where that cannot be."""
+
+    def baselines(self) -> Mapping[str, float]:
+        """What simple models reach on this split, by the name of the metric: `trigram_perplexity`. May take a while."""
+        return {}
 
     @property
     def covers(self) -> Mapping[str, tuple[float, float]]:
@@ -175,67 +203,3 @@ def _joined(parts: list[Any]) -> Any:
 
 def _cut(text: str, longest: int = 40) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
-
-
-def counter_bits(seed: int, split: str, indexes: np.ndarray, words: int, stream: int = 0) -> np.ndarray:
-    """Random bits that depend on nothing but (seed, split, index, stream): uint64 [len(indexes), words].
-
-    The numbers of SplitMix64 (Steele, Lea & Flood 2014) at each example's own place in a sequence keyed by the rest.
-    """
-    start = _mix(_key(seed, split, stream) ^ _mix(indexes.astype(np.uint64) * _GOLDEN + _GOLDEN))
-    return _mix(start[:, None] + np.arange(1, words + 1, dtype=np.uint64) * _GOLDEN)
-
-
-def counter_tensor(
-    seed: int,
-    split: str,
-    indexes: np.ndarray,
-    words: int,
-    stream: int = 0,
-    device: torch.device | str = "cpu",
-    room: Tensor | None = None,
-) -> Tensor:
-    """The bits of `counter_bits` as a tensor made on `device`: int64 [len(indexes), words].
-
-    Nothing is copied to the device where the indexes follow one another, as those of a stream do. `room`, int64
-    [2, len(indexes), words], is memory to work in, of which the bits are the first half: on a CPU fresh memory for each block
-    can cost more than what is computed in it.
-    """
-    if len(indexes) and (np.diff(indexes) == 1).all():
-        counters = torch.arange(int(indexes[0]) + 1, int(indexes[-1]) + 2, device=device)
-    else:
-        counters = torch.from_numpy(indexes.astype(np.int64) + 1).to(device)
-    golden, key = _signed(_GOLDEN), _signed(_key(seed, split, stream)[0])
-    room_for_start = torch.empty_like(counters)
-    start = _mix_tensor(_mix_tensor(counters * golden, room_for_start) ^ key, room_for_start)
-    if room is None:
-        room = torch.empty(2, len(indexes), words, dtype=torch.int64, device=device)
-    torch.add(start[:, None], torch.arange(1, words + 1, device=device) * golden, out=room[0])
-    return _mix_tensor(room[0], room[1])
-
-
-def _key(seed: int, split: str, stream: int) -> np.ndarray:
-    key = np.zeros(1, np.uint64)
-    for part in (seed, SPLITS.index(split), stream):
-        key = _mix(key + np.uint64(part % 2**64) + _GOLDEN)
-    return key
-
-
-def _mix(bits: np.ndarray) -> np.ndarray:
-    for shift, factor in zip((30, 27), _FACTORS, strict=True):
-        bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
-    return bits ^ (bits >> np.uint64(31))
-
-
-def _mix_tensor(bits: Tensor, shifted: Tensor) -> Tensor:
-    """`_mix` in place, in int64: torch cannot shift uint64, so the signs that a shift brings in are cut off."""
-    for shift, factor in zip((30, 27, 31), (*_FACTORS, 1), strict=True):
-        torch.bitwise_right_shift(bits, shift, out=shifted)
-        bits.bitwise_xor_(shifted.bitwise_and_(2 ** (64 - shift) - 1))
-        if factor != 1:
-            bits.mul_(_signed(factor))
-    return bits
-
-
-def _signed(bits: int | np.uint64) -> int:
-    return int(np.uint64(bits).astype(np.int64))

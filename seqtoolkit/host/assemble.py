@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.model import Decoding, Model
-from seqtoolkit.flow.source import Source, Split
+from seqtoolkit.flow.source import Source
 from seqtoolkit.flow.spec import Record, Spec, record
 from seqtoolkit.host.config import Block, ConfigError, Plan
 

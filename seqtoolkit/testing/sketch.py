@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from seqtoolkit.experiment import SECTIONS, Experiment
 from seqtoolkit.flow.batch import IGNORED, Batch
+from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.graph import Graph
-from seqtoolkit.flow.source import Source, Split
+from seqtoolkit.flow.source import Source
 from seqtoolkit.host.assemble import assemble, make_source
 from seqtoolkit.host.config import Plan, freeze, load
 from seqtoolkit.host.registry import Registry
@@ -68,7 +69,7 @@ class Sketch:
 
 def fields(batch: Batch) -> dict[str, Tensor]:
     """The tensors of a batch."""
-    return {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return batch.tensors()
 
 
 def same_batch(what: str, got: Batch, wanted: Batch) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqtoolkit.flow.source import SPLITS, Ragged, Source
+from seqtoolkit.flow.counter import SPLITS
+from seqtoolkit.flow.source import Ragged, Source
 from seqtoolkit.testing.block import Examples, check_asked, check_field, equal, example_of, examples, same_examples
 from seqtoolkit.testing.law import demand, judge
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from seqtoolkit.flow.batch import IGNORED, Batch
+from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.graph import Graph
-from seqtoolkit.flow.source import Split
 from seqtoolkit.flow.spec import Spec
 from seqtoolkit.host.assemble import assemble
 from seqtoolkit.host.config import ConfigError

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -130,9 +130,9 @@ class _Held:
     told: Told
 
     def __call__(self, batch: Batch) -> Told:
-        for name, given in _parts(batch):
-            if isinstance(given, Tensor):
-                getattr(self.batch, name).copy_(given, non_blocking=True)
+        own = self.batch.tensors()
+        for name, given in batch.tensors().items():
+            own[name].copy_(given, non_blocking=True)
         self.graph.replay()
         return {name: each.clone() for name, each in self.told.items()}
 
@@ -200,7 +200,7 @@ class Captures:
         self._seen.clear()
 
     def _capture(self, shape: Hashable, batch: Batch) -> None:
-        own = replace(batch, **{name: each.clone() for name, each in _parts(batch) if isinstance(each, Tensor)})
+        own = batch.map(Tensor.clone)
         told: Told = {}
         first: list[Exception] = []  # the end of a capture that was broken off complains as well
 
@@ -240,12 +240,5 @@ class Captures:
         )
 
 
-def _parts(batch: Batch) -> Iterator[tuple[str, Any]]:
-    return ((each.name, getattr(batch, each.name)) for each in fields(batch))
-
-
 def _shape(batch: Batch) -> Hashable:
-    return tuple(
-        (name, tuple(each.shape), each.dtype) if isinstance(each, Tensor) else (name, each)
-        for name, each in _parts(batch)
-    )
+    return tuple((name, tuple(each.shape), each.dtype) for name, each in batch.tensors().items())
