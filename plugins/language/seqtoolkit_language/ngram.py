@@ -19,7 +19,7 @@ FALLBACK = (0.5, 1.0, 1.5)
 """The discounts of an order whose counts of counts give none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
     """One order k of the model: its k-grams by rising packed key, and the contexts that they stand in.
 
@@ -56,7 +56,7 @@ class Order:
         return np.where(known, own + self.left[context] * below, below)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trigram:
     """An interpolated, modified Kneser-Ney model of a stream of tokens (Chen & Goodman, 1999, section 3).
 
@@ -92,7 +92,8 @@ class Trigram:
             tokens: ids, int [n]: anything with a length and slices, such as tokens that lie on a disk.
             vocabulary: how many ids there are (V), at most 2**21.
             order: 3 for a trigram model, 2 for a bigram, 1 for a unigram model.
-            most: how many tokens are counted, from the beginning; 50 million of a large vocabulary take about 2 GB.
+            most: how many tokens are counted, from the beginning; 50 million of a large vocabulary take 3 GB
+                at the most, and the model half of that.
 
         Raises:
             ValueError: there is no token, an id is not of the vocabulary, or a number is out of its range.
@@ -161,7 +162,9 @@ def _starts(keys: np.ndarray) -> np.ndarray:
 
 def _find(table: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each key stands in a sorted table, and whether it does: a key that does not has some index of the table."""
-    index = np.minimum(np.searchsorted(table, keys), len(table) - 1)
+    rising = np.argsort(keys)  # neighbours in the table are asked for one after the other, while they are in the cache
+    index = np.empty(len(keys), np.int64)
+    index[rising] = np.minimum(np.searchsorted(table, keys[rising]), len(table) - 1)
     return index, table[index] == keys
 
 
