@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from seqtoolkit.host.freezer import KEYS, SLOTS, Slot
 from seqtoolkit.host.reader import complete
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.host.schema import Field, Schema, plain, schema
+from seqtoolkit.train.search import BARE
 
 
 class Entry(NamedTuple):
@@ -101,6 +102,9 @@ def offers(memory: Memory, tree: Mapping[str, Any], word: str, *, several: bool 
     path, equals, value = word.partition("=")
     parents, dot, last = path.rpartition(".")
     inside: dict[str, Node] = _root(memory, tree)
+    if several and not dot:
+        sweep = _settings(memory, tree, "sweep")
+        inside |= {name: sweep[name] for name in BARE}
     for name in parents.split(".") if dot else ():
         inside = _open(inside.get(name))
     if equals:
@@ -149,7 +153,10 @@ def _settings(memory: Memory, tree: Mapping[str, Any], name: str) -> dict[str, N
         changes = given.get("source")
         source = {**(complete(tree.get("source")) or {}), **(changes if isinstance(changes, Mapping) else {})}
         nodes["source"] = Node(inside=partial(_parameters, memory, "source", source), doc="changes to the source")
-    return nodes | _nodes(memory, memory.settings(name), given)
+    nodes |= _nodes(memory, memory.settings(name), given)
+    if name == "sweep":
+        nodes["match_parameters"] = replace(nodes["match_parameters"], values=tuple(memory.registry.names("core")))
+    return nodes
 
 
 def _slot(memory: Memory, slot: Slot, value: Any) -> Node:

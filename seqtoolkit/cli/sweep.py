@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from seqtoolkit.cli.completion import cores
 from seqtoolkit.cli.completion import overrides as completed
 from seqtoolkit.cli.run import AsJson, Folder, Which
 from seqtoolkit.cli.voice import quiet
@@ -37,6 +38,14 @@ def sweep(
     metric: Annotated[str | None, typer.Option(help="Whose best value counts, such as valid/accuracy.")] = None,
     prune: Annotated[bool | None, typer.Option("--prune/--no-prune", help="End trials early that fall behind.")] = None,
     seed: Annotated[int | None, typer.Option(help="From which random and optuna draw.")] = None,
+    match_parameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CORE",
+            help="Make other cores as large as this one, by parameters of the model.",
+            autocompletion=cores,
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="How many trials run at a time.")] = 1,
     storage: Annotated[
         str | None,
@@ -51,6 +60,7 @@ def sweep(
     from seqtoolkit.sweep.sweep import Sweep
 
     given = {"search": search, "trials": trials, "metric": metric, "prune": prune, "seed": seed}
+    given["match_parameters"] = match_parameters
     made = Sweep.load(pipeline, overrides or [], folder=folder, storage=storage, **given)
     board = None if quiet() else Board(made.name, made.objective.metric, made.objective.better, jobs, sys.stderr)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol, TypeGuard
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,9 @@ class Core(nn.Module, ABC):
     Sequences are time-major, `[T B ...]`. A core sets `input_size` (D) and `output_size` (H).
     """
 
+    width: ClassVar[str] = ""
+    """The parameter of the constructor that is the core's size: the more, the more weights. Sweeps that compare cores on
+    equal terms (`match_parameters`) choose it; a core without one cannot be matched."""
     reads = "f32[T B D]"
     input_size: int
     output_size: int

@@ -90,15 +90,17 @@ def table(rows: Iterable[Row], metric: str, *, runs: bool = True) -> Table:
     """Trials as a table, in the order given, with the names of their `runs` or without."""
     rows = list(rows)
     keys = list(dict.fromkeys(key for row in rows for key in row.values))
-    heads = ("trial", "status", *_short(keys), "step", metric, "time", *(["run"] if runs else []))
+    sizes = ["parameters"] if any(row.parameters is not None for row in rows) else []
+    heads = ("trial", "status", *_short(keys), *sizes, "step", metric, "time", *(["run"] if runs else []))
     found = Table(*heads, box=None, pad_edge=False, header_style="bold")
-    for column in (found.columns[0], *found.columns[2 + len(keys) : 5 + len(keys)]):
+    for column in (found.columns[0], *found.columns[2 + len(keys) : 5 + len(keys) + len(sizes)]):
         column.justify, column.no_wrap = "right", True
     if runs:
         found.columns[-1].no_wrap = True
     for row in rows:
         values = [shown(row.values[key]) if key in row.values else "" for key in keys]
         cells = [
+            *(["" if row.parameters is None else f"{row.parameters:,}"] if sizes else []),
             f"{row.step}/{row.steps}" if row.steps else "",
             "" if row.best is None else f"{row.best:.4f}",
             "" if row.seconds is None else clock(row.seconds),

@@ -18,9 +18,10 @@ from seqtoolkit.host.problem import ConfigError, one_line, suggest
 from seqtoolkit.host.reader import Reader
 from seqtoolkit.host.registry import Registry, discover
 from seqtoolkit.run import Pipeline
+from seqtoolkit.sweep.match import Match
 from seqtoolkit.sweep.row import Better
 from seqtoolkit.sweep.space import Params, Space, read
-from seqtoolkit.train.search import SweepSettings
+from seqtoolkit.train.search import BARE, SweepSettings
 
 MOST = 10_000
 """Trials of a sweep."""
@@ -48,17 +49,21 @@ class Design:
     config: Config
     """The pipeline with these overrides."""
     registry: Registry
+    match: Match | None = None
+    """What chooses the sizes of cores, where it is asked for."""
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any], words: Sequence[str], options: Mapping[str, Any]) -> Self:
         """What a pipeline's `sweep` and a command say, the command over the pipeline.
 
-        `words` are `key=value`, `key=value,value` or `key=distribution`; `options` are settings of `sweep` by name.
+        `words` are `key=value`, `key=value,value` or `key=distribution`; `options` are settings of `sweep` by name, which
+        words are too that begin with `sweep.`, or with one of BARE.
         Raises ConfigError that names all that cannot be read.
         """
         registry = discover()
         options = {f"sweep.{name}": value for name, value in options.items() if value is not None}
         own = [f"{key}={json.dumps(value)}" for key, value in options.items()]
+        words = [f"sweep.{word}" if word.partition("=")[0] in BARE else word for word in words]
         own += [word for word in words if word.startswith("sweep.")]
         settings = _settings(load(source, own), registry)
         fixed, space = read([word for word in words if word not in own], settings.space)
@@ -70,7 +75,9 @@ class Design:
             problems.append(f"{', '.join(ranges)}: a grid wants values; choose --search random or optuna")
         if problems:
             raise ConfigError(problems)
-        design = cls(source, tuple(fixed), space, settings, load(source, fixed), registry)
+        reference = settings.match_parameters
+        match = None if reference is None else Match(source, tuple(fixed), space, reference, registry)
+        design = cls(source, tuple(fixed), space, settings, load(source, fixed), registry, match)
         if len(design.wanted()) > MOST:
             raise ConfigError([f"sweep: {len(design.wanted()):,} trials, and at most {MOST:,} can be"])
         return design
@@ -80,6 +87,8 @@ class Design:
         """The sweep's: the same for the same pipeline, space and way to search, whatever the number of trials."""
         tree = {key: value for key, value in self.config.tree.items() if key not in AROUND}
         search = {key: value for key, value in asdict(self.settings).items() if key not in ("trials", "space")}
+        if search["match_parameters"] is None:
+            del search["match_parameters"]  # sweeps that were begun before there was such a setting
         whole = [self.config.name, tree, list(self.space.written().items()), search]
         digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
         return f"sweep-{self.config.name.replace('/', '-')}-{digest[:8]}"
@@ -91,8 +100,23 @@ class Design:
         return [{}] * (self.settings.trials or _TRIALS)
 
     def pipeline(self, params: Params) -> Pipeline:
-        """The pipeline of a trial; what is wrong with its values is said alike for all trials."""
+        """The pipeline of a trial, its core of the size that it is matched to.
+
+        What is wrong with its values is said alike for all trials. Raises ConfigError where a size cannot be matched.
+        """
         own = self.space.overrides(params)
+        return self._pipeline([*own, *(f"{key}={size}" for key, size in self.matched(params).items())])
+
+    def matched(self, params: Params) -> dict[str, int]:
+        """The size that the core of a trial is given, by its key; none where none is. Raises ConfigError."""
+        if self.match is None:
+            return {}
+        made = self._pipeline(self.space.overrides(params))
+        plan = made.plan
+        size = self.match.size(plan, made.config.tree["model"]["core"], params)
+        return {} if size is None else {size.key: size.value}
+
+    def _pipeline(self, own: list[str]) -> Pipeline:
         config = load(self.source, [*self.fixed, *own])
         made = {f"override {one_line(each)}" for each in own}
         origins = {key: "swept" if origin in made else origin for key, origin in config.origins.items()}
@@ -108,7 +132,8 @@ class Design:
         candidates = list(self.space.grid() if self.settings.search == "grid" else self.space.probes())
         for params in candidates:
             try:
-                objective = self.judge(self.pipeline(params), objective)
+                pipeline = self.pipeline(params)
+                objective = self.judge(pipeline.plan, pipeline.check(), objective)
             except ConfigError as error:
                 for problem in error.problems:
                     found.setdefault(problem, []).append(params)
@@ -117,12 +142,12 @@ class Design:
         assert objective is not None
         return objective
 
-    def judge(self, pipeline: Pipeline, known: Objective | None = None) -> Objective:
-        """Check a pipeline; by what it is judged, which is that of the trials before where there are any."""
-        values = _metrics(pipeline.plan, pipeline.check())
+    def judge(self, plan: Plan, graph: Graph, known: Objective | None = None) -> Objective:
+        """By what a trial is judged, which is that of the trials before where there are any. Raises ConfigError."""
+        values = _metrics(plan, graph)
         if known is None:
             metric = self.settings.metric or next(iter(values))
-            known = Objective(metric, values.get(metric, "higher"), pipeline.plan)
+            known = Objective(metric, values.get(metric, "higher"), plan)
         if known.metric not in values:
             hint = suggest(known.metric, values) or f"; wanted one of {', '.join(values)}"
             raise ConfigError([f"metric: there is no {known.metric}{hint}"])

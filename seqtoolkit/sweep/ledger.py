@@ -29,7 +29,7 @@ def _row(trial: FrozenTrial, keys: Iterable[str], member: Member | None) -> Row:
     known.pop("again", None)
     status = known.pop("status", None)
     given = trial.params or trial.system_attrs.get("fixed_params", {})
-    values = {key: given[key] for key in keys if key in given}
+    values = {key: given[key] for key in keys if key in given} | known.pop("matched", {})
     if trial.state is not TrialState.RUNNING or status != "killed":
         status = _STATUS[trial.state]
     if trial.state is TrialState.FAIL and "error" not in known:

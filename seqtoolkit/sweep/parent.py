@@ -37,6 +37,8 @@ class Parent:
         """Start recording, or go on with the run `resume`. Raises ValueError where the store will not have it."""
         params = {f"sweep.space.{key}": text for key, text in design.space.written().items()}
         params |= {f"sweep.{name}": str(getattr(design.settings, name)) for name in ("search", "prune", "seed")}
+        if design.match is not None:
+            params["sweep.match_parameters"] = design.match.reference
         params |= {"sweep.metric": metric, "sweep.trials": str(len(design.wanted()))}
         tags = {KIND: "sweep", SWEEP: self.name, "seqtoolkit.pipeline": self._pipeline}
         self._tracker.start(name=self.name, params=params, tags=tags, folder=self.folder, resume=resume)

@@ -20,7 +20,7 @@ class Row:
     number: int
     status: Status
     values: Mapping[str, Any] = field(default_factory=dict)
-    """What the sweep changes, by key."""
+    """What the sweep changes, by key, and the size that a core was given to match another."""
     best: float | None = None
     """The best value of the metric so far."""
     step: int = 0
@@ -32,6 +32,8 @@ class Row:
     run_id: str | None = None
     """The tracking store's name of the run, or the folder's."""
     machine: str | None = None
+    parameters: int | None = None
+    """Of its model."""
     error: str | None = None
     """Why it failed, or stopped early."""
     log: str | None = None

@@ -121,8 +121,9 @@ class Shift:
         self._record()
         params = self.study.suggest(number)
         try:
-            pipeline = self.design.pipeline(params)
-            self.design.judge(pipeline, self.objective)
+            pipeline, matched = self.design.pipeline(params), self.design.matched(params)
+            graph = pipeline.check()
+            self.design.judge(pipeline.plan, graph, self.objective)
         except ConfigError as error:
             self.study.note(number, status="failed", error="; ".join(error.problems))
             self.study.end(number, TrialState.FAIL)
@@ -133,7 +134,8 @@ class Shift:
         order = self._order(number)
         place.note(status="RUNNING", tags=dict(order.tags), changes=list(pipeline.config.changes))
         steps = pipeline.plan.sections["run"].steps
-        self.study.note(number, status="running", run=str(place.path), machine=platform.node(), steps=steps)
+        known = {"machine": platform.node(), "steps": steps, "parameters": graph.parameters, "matched": matched}
+        self.study.note(number, status="running", run=str(place.path), **known)
         self.crew.start(order, place, lock)
 
     def _go_on(self, trial: FrozenTrial, place: RunFolder, lock: Lock) -> None:

@@ -64,7 +64,7 @@ class Sweep:
             overrides: `key=value` for all trials; `key=value,value` or `key=loguniform(1e-4, 1e-2)` to go through.
             folder: Where runs are kept.
             storage: A URL of SQLAlchemy's, where several machines share the trials; a file in the folder where None.
-            **settings: search, trials, metric, prune, seed: those of the section `sweep`.
+            **settings: search, trials, metric, prune, seed, match_parameters: those of the section `sweep`.
 
         Raises ConfigError that names all that is wrong with any of the trials.
         """

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+BARE = ("search", "trials", "prune", "match_parameters")
+"""Settings that a command may give without `sweep.`: nothing else in a pipeline is called so."""
+
 
 @dataclass(frozen=True)
 class SweepSettings:
@@ -17,6 +20,7 @@ class SweepSettings:
         metric: Whose best value a trial is judged by, as valid/accuracy; where null, what evaluate.best chooses by.
         prune: Whether a trial ends early that is, at an evaluation, worse than the median of those before it.
         seed: From which random and optuna draw.
+        match_parameters: A core; trials with another one get its size so that the whole model has as many parameters.
         space: What each key goes through: a list of values, or the text of a distribution, whose ends belong to it:
             uniform(0, 1), loguniform(1e-4, 1e-2), int(1, 8), logint(16, 256).
     """
@@ -26,6 +30,7 @@ class SweepSettings:
     metric: str | None = None
     prune: bool = False
     seed: int = 0
+    match_parameters: str | None = None
     space: Mapping[str, list[Any] | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

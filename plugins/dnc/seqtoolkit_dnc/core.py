@@ -36,6 +36,8 @@ class DNC(Core):
         ValueError: an option is out of its range.
     """
 
+    width = "hidden_size"
+
     def __init__(
         self,
         input_size: int,

@@ -36,6 +36,8 @@ class EntNet(Core):
         ValueError: an option is out of its range, or is one that the mode does not have.
     """
 
+    width = "cell_size"
+
     def __init__(
         self,
         input_size: int,

@@ -51,6 +51,7 @@ class Weights(nn.RNNBase):
 class Layered(Core):
     """What the two cores share: layers, what each of them reads, and restarts."""
 
+    width = "hidden_size"
     names: tuple[str, ...]
     """Of the tensors of a state, each [B num_layers H]."""
     recurrence: Callable[..., tuple[Tensor, ...]]

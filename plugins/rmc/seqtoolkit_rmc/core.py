@@ -51,6 +51,8 @@ class RelationalMemory(Core):
         ValueError: an option is out of its range.
     """
 
+    width = "head_size"
+
     def __init__(
         self,
         input_size: int | tuple[int, int],
