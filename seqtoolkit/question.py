@@ -14,7 +14,6 @@ import torch
 from seqtoolkit.flow.batch import IGNORED, Batch
 from seqtoolkit.flow.source import Block, Source, joined
 from seqtoolkit.host.assemble import make_source
-from seqtoolkit.host.plan import Plan
 from seqtoolkit.host.problem import one_line, show
 from seqtoolkit.trained import Trained
 
@@ -98,7 +97,7 @@ class Asker:
 
     def __init__(self, trained: Trained, size: int | None = None, source: Source | None = None) -> None:
         self.graph = trained.graph
-        self.source = source or _source(trained.pipeline.plan)
+        self.source = source or source_of(trained)
         if not self.source.asks:
             raise ValueError(f"the task {type(self.source).__name__} takes no questions")
         self.size = size or self.graph.collate.size
@@ -147,8 +146,9 @@ class Asker:
         return Answered(question, sample.question, sample.answer, sample.expected, right)
 
 
-def _source(plan: Plan) -> Source:
-    """The task as it is evaluated."""
+def source_of(trained: Trained) -> Source:
+    """The task of a trained model, as it is evaluated."""
+    plan = trained.pipeline.plan
     return make_source(plan.evaluate_source, seed=plan.sections["run"].seed)
 
 

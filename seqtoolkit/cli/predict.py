@@ -1,11 +1,10 @@
-"""`seqtoolkit predict`: what a trained model answers, beside the true answer."""
+"""`seqtoolkit predict`: what a trained model answers, beside the true answer, or how it goes on."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, TextIO
 
@@ -15,6 +14,20 @@ from rich.table import Table
 from rich.text import Text
 
 from seqtoolkit.cli.completion import runs
+from seqtoolkit.cli.prompt import (
+    Count,
+    PromptText,
+    Seed,
+    StopAtEnd,
+    Temperature,
+    Tokens,
+    TopK,
+    TopP,
+    Unknown,
+    chosen,
+    typed,
+    write,
+)
 from seqtoolkit.cli.run import AsJson, Folder
 from seqtoolkit.cli.voice import quiet
 
@@ -26,6 +39,7 @@ _SHOWN = {True: ("right", "green"), False: ("wrong", "red"), None: ("", "")}
 
 
 def predict(
+    ctx: typer.Context,
     run: Annotated[
         str,
         typer.Argument(help="A run: its id, name or folder, latest; or a checkpoint's folder.", autocompletion=runs),
@@ -40,43 +54,68 @@ def predict(
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Where --batch writes to; stdout if not given.")] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, or a step.")] = "best",
+    prompt: PromptText = None,
+    tokens: Tokens = 100,
+    count: Count = 1,
+    temperature: Temperature = 1.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+    unknown: Unknown = False,  # noqa: FBT002  a flag
+    stop_at_end: StopAtEnd = False,  # noqa: FBT002  a flag
     folder: Folder = Path("runs"),
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Ask a trained model questions of its task, and see its answers beside the true ones."""
-    ways = [name for name, given in (("QUESTION", questions), ("--file", file), ("--batch", batch)) if given]
+    """Ask a trained model questions of its task, beside the true answers, or have it go on with a text."""
+    given = (("QUESTION", questions), ("--file", file), ("--batch", batch), ("--prompt", prompt is not None))
+    ways = [name for name, each in given if each]
     if len(ways) > 1:
         raise ValueError(f"{' and '.join(ways)}: wanted one of them")
     if to is not None and batch is None:
         raise ValueError("--to: wanted --batch too, whose answers it takes")
-    from seqtoolkit.question import Asker, Tally
+    if ways and prompt is None and (alone := chosen(ctx)):
+        raise ValueError(f"{alone}: wanted --prompt, not {ways[0]}: it says how a text goes on")
+    from seqtoolkit.flow.continuation import Sampling, textual
+    from seqtoolkit.question import Asker, Tally, source_of
     from seqtoolkit.trained import Trained
 
-    asker, tally = Asker(Trained.find(run, checkpoint, folder)), Tally()
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    trained = Trained.find(run, checkpoint, folder)
+    source = source_of(trained)
+    if prompt is not None or chosen(ctx) or (not ways and textual(source)):
+        from seqtoolkit.writer import Writer
+
+        writer = Writer(trained, sampling, unknown=unknown, stop_at_end=stop_at_end, source=source)
+        write(writer, _read(_STDIN) if prompt == str(_STDIN) else prompt, tokens, count, as_json=as_json)
+        return
+    if not source.asks and textual(source):
+        raise ValueError(
+            f"{ways[0]}: the task {trained.pipeline.plan.source.use} takes no questions; give it a --prompt"
+        )
+    asker, tally = Asker(trained, source=source), Tally()
     if batch is not None:
         _batch(asker, batch, to, tally)
-    elif questions or file is not None:
-        _all(asker, questions or [_read(file)], tally, as_json=as_json)
     else:
-        _prompt(asker, tally, as_json=as_json)
+        _ask(asker, questions or ([] if file is None else [_read(file)]), tally, as_json=as_json)
     if not quiet() and (batch is not None or tally.right + tally.wrong + tally.unknown + tally.errors > 1):
         sys.stderr.write(f"{tally}\n")
     if tally.errors:
         raise typer.Exit(1)
 
 
-def _read(file: Path | None) -> str:
-    """A whole file as one question, without the break at its end."""
-    if file is None or file == _STDIN:
-        return sys.stdin.read().rstrip("\n")
+def _read(file: Path) -> str:
+    """A whole file as one question, or as a prompt, without the break at its end."""
     try:
-        return file.read_text(encoding="utf-8").rstrip("\n")
+        return (sys.stdin.read() if file == _STDIN else file.read_text(encoding="utf-8")).rstrip("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: byte {error.start} is no UTF-8") from None
+        raise ValueError(f"{'stdin' if file == _STDIN else file}: byte {error.start} is no UTF-8") from None
 
 
-def _all(asker: Asker, questions: list[str], tally: Tally, *, as_json: bool) -> None:
-    """Questions of the command line, as one table or one JSON list."""
+def _ask(asker: Asker, questions: list[str], tally: Tally, *, as_json: bool) -> None:
+    """Questions of the command line, as one table or one JSON list; where there is none, those that are typed."""
+    if not questions:
+        _prompt(asker, tally, as_json=as_json)
+        return
     found = list(asker.stream(questions))
     for each in found:
         tally.add(each)
@@ -112,12 +151,7 @@ def _batch(asker: Asker, given: Path, to: Path | None, tally: Tally) -> None:
 
 def _prompt(asker: Asker, tally: Tally, *, as_json: bool) -> None:
     """Questions as they are typed, each answered at once."""
-    if sys.stdin.isatty():
-        with suppress(ImportError):
-            import readline  # noqa: F401  makes input() remember lines
-        if not quiet():
-            sys.stderr.write(f"{asker.source.asks}\nAn empty line ends a question; Ctrl-C drops it, Ctrl-D leaves.\n")
-    for question in _typed():
+    for question in typed(f"{asker.source.asks}\nAn empty line ends a question; Ctrl-C drops it, Ctrl-D leaves."):
         (answered,) = asker([question])
         tally.add(answered)
         if as_json:
@@ -135,25 +169,3 @@ def _tell(answered: Answered) -> None:
     console.print(Text(f"answer    {answered.answer}"), Text(word, color), soft_wrap=True)
     if answered.expected is not None:
         console.print(Text(f"expected  {answered.expected}"), soft_wrap=True)
-
-
-def _typed() -> Iterator[str]:
-    """Questions of one or more lines; an empty one, or the end, ends each. Ctrl-C drops what was typed of one."""
-    first, more = ("> ", ". ") if sys.stdin.isatty() else ("", "")
-    lines: list[str] = []
-    while True:
-        try:
-            line = input(more if lines else first)
-        except KeyboardInterrupt:
-            sys.stderr.write("\n")
-            lines = []
-            continue
-        except EOFError:
-            if lines:
-                yield "\n".join(lines)
-            return
-        if line.strip():
-            lines.append(line)
-        elif lines:
-            yield "\n".join(lines)
-            lines = []
