@@ -1,8 +1,9 @@
 """The baseline that language models have to beat: an interpolated, modified Kneser-Ney trigram, counted in numpy."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +18,14 @@ CHUNK = 1 << 19
 
 FALLBACK = (0.5, 1.0, 1.5)
 """The discounts of an order whose counts of counts give none."""
+
+
+class Ids(Protocol):
+    """Ids that have a length and slices: an array, a list, the tokens of a cache."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, where: slice, /) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +92,11 @@ class Trigram:
     orders: tuple[Order, ...]  # of k = 1, ..., n
 
     @classmethod
-    def learn(
-        cls, tokens: Sequence[int] | np.ndarray, vocabulary: int, order: int = 3, most: int = 50_000_000
-    ) -> "Trigram":
+    def learn(cls, tokens: Ids, vocabulary: int, order: int = 3, most: int = 50_000_000) -> "Trigram":
         """Count the first `most` tokens of a training stream.
 
         Args:
-            tokens: ids, int [n]: anything with a length and slices, such as tokens that lie on a disk.
+            tokens: ids, int [n].
             vocabulary: how many ids there are (V), at most 2**21.
             order: 3 for a trigram model, 2 for a bigram, 1 for a unigram model.
             most: how many tokens are counted, from the beginning; 50 million of a large vocabulary take 3 GB
@@ -114,9 +121,7 @@ class Trigram:
             orders.append(Order.of(orders[-1].grams & np.uint64((1 << k * bits) - 1), bits))
         return cls(vocabulary, tuple(reversed(orders)))
 
-    def log_probabilities(
-        self, tokens: Sequence[int] | np.ndarray, before: Sequence[int] | np.ndarray = ()
-    ) -> np.ndarray:
+    def log_probabilities(self, tokens: Ids, before: Ids = ()) -> np.ndarray:
         """The log-probability of each token of a stream after those before it, in nats, in order: float64 [n].
 
         `before` are the ids that stand before the stream, of which the last n-1 count; <eos> stands before these.
@@ -129,14 +134,12 @@ class Trigram:
             logs[at : at + len(part)] = part
         return logs
 
-    def perplexity(self, tokens: Sequence[int] | np.ndarray, before: Sequence[int] | np.ndarray = ()) -> float:
+    def perplexity(self, tokens: Ids, before: Ids = ()) -> float:
         """The exponential of the mean of -log p, in bounded memory; arguments and errors as of log_probabilities."""
         length = _length(tokens)
         return math.exp(-math.fsum(float(part.sum()) for _, part in self._scored(tokens, before)) / length)
 
-    def _scored(
-        self, tokens: Sequence[int] | np.ndarray, before: Sequence[int] | np.ndarray
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    def _scored(self, tokens: Ids, before: Ids) -> Iterator[tuple[int, np.ndarray]]:
         """The log-probabilities of one chunk after the other, and where each begins."""
         bits = self.orders[0].bits
         for at, keys in _keys(tokens, before, self.vocabulary, len(self.orders), len(tokens)):
@@ -168,18 +171,17 @@ def _find(table: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return index, table[index] == keys
 
 
-def _length(tokens: Sequence[int] | np.ndarray) -> int:
+def _length(tokens: Ids) -> int:
     if not len(tokens):
         raise ValueError("an n-gram model takes a stream of at least one token, and this one is empty")
     return len(tokens)
 
 
-def _keys(
-    tokens: Sequence[int] | np.ndarray, before: Sequence[int] | np.ndarray, vocabulary: int, order: int, stop: int
-) -> Iterator[tuple[int, np.ndarray]]:
+def _keys(tokens: Ids, before: Ids, vocabulary: int, order: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
     """The packed ids of each of the first `stop` tokens and the order-1 before it, chunk by chunk with its beginning."""
     bits = (vocabulary - 1).bit_length()
-    ids = np.concatenate((np.full(order - 1, EOS, np.uint64), _checked(before, vocabulary, "before")))
+    nearest = before[max(0, len(before) - order + 1) :]
+    ids = np.concatenate((np.full(order - 1, EOS, np.uint64), _checked(nearest, vocabulary, "before")))
     for start in range(0, stop, CHUNK):
         part = _checked(tokens[start : min(start + CHUNK, stop)], vocabulary, f"from token {start}")
         ids = np.concatenate((ids[len(ids) - order + 1 :], part))
@@ -189,7 +191,7 @@ def _keys(
         yield start, keys
 
 
-def _checked(ids: Sequence[int] | np.ndarray, vocabulary: int, where: str) -> np.ndarray:
+def _checked(ids: Ids, vocabulary: int, where: str) -> np.ndarray:
     """Ids as uint64 [n]."""
     given = np.asarray(ids)
     if not given.size:

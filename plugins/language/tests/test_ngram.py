@@ -20,8 +20,8 @@ class Slow:
         self.vocabulary, self.order = vocabulary, order
         stream = [1] * (order - 1) + list(tokens)
         count = Counter(tuple(stream[i : i + order]) for i in range(len(tokens)))
-        self.followers = {}
-        self.discount = {}
+        self.followers: dict = {}
+        self.discount: dict = {}
         for k in range(order, 0, -1):
             self.discount[k] = self.discounts(Counter(count.values()))
             self.followers[k] = defaultdict(dict)
