@@ -30,13 +30,20 @@ def encoders() -> dict[str, str]:
 @hookimpl
 def heads() -> dict[str, str]:
     """Outputs to predictions."""
-    return {"mlp": "seqtoolkit.flow.model:MLP"}
+    return {
+        "mlp": "seqtoolkit.flow.model:MLP",
+        "softmax": "seqtoolkit.flow.softmax:Softmax",
+        "adaptive_softmax": "seqtoolkit.flow.softmax:AdaptiveSoftmax",
+    }
 
 
 @hookimpl
 def losses() -> dict[str, str]:
     """What training minimises."""
-    return {"cross_entropy": "seqtoolkit.flow.loss:CrossEntropy"}
+    return {
+        "cross_entropy": "seqtoolkit.flow.loss:CrossEntropy",
+        "negative_log_likelihood": "seqtoolkit.flow.loss:NegativeLogLikelihood",
+    }
 
 
 @hookimpl
@@ -44,6 +51,7 @@ def metrics() -> dict[str, str]:
     """What evaluation reports."""
     return {
         "accuracy": "seqtoolkit.flow.metric:Accuracy",
+        "perplexity": "seqtoolkit.flow.metric:Perplexity",
         "sequence_accuracy": "seqtoolkit.flow.metric:SequenceAccuracy",
     }
 
@@ -63,7 +71,7 @@ def schedules() -> dict[str, str]:
 @hookimpl
 def learners() -> dict[str, str]:
     """Ways to learn."""
-    return {"supervised": "seqtoolkit.train.learner:Supervised"}
+    return {name: f"seqtoolkit.train.learner:{name.title()}" for name in ("supervised", "truncated")}
 
 
 @hookimpl

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from seqtoolkit.flow.kind import Kind
     from seqtoolkit.flow.loss import Loss
     from seqtoolkit.flow.metric import Metric
-    from seqtoolkit.flow.model import Encoder, Head
+    from seqtoolkit.flow.model import Encoder, Head, LikelihoodHead
     from seqtoolkit.flow.source import Block, Case, Ragged, Report, Sample, Source
     from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
     from seqtoolkit.flow.transform import Transform
@@ -29,7 +29,7 @@ _HOMES = {
     "seqtoolkit.flow.kind": ("Kind",),
     "seqtoolkit.flow.loss": ("Loss",),
     "seqtoolkit.flow.metric": ("Metric",),
-    "seqtoolkit.flow.model": ("Encoder", "Head"),
+    "seqtoolkit.flow.model": ("Encoder", "Head", "LikelihoodHead"),
     "seqtoolkit.flow.source": (
         "Block",
         "Case",
@@ -59,6 +59,7 @@ __all__ = [
     "Head",
     "Kind",
     "Learner",
+    "LikelihoodHead",
     "Loss",
     "Metric",
     "Ragged",

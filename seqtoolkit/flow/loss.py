@@ -51,3 +51,17 @@ class CrossEntropy(Loss):
     def count(self, batch: Batch) -> Tensor:
         """The number of targets that are not ignored."""
         return (batch.targets != IGNORED).sum()
+
+
+class NegativeLogLikelihood(Loss):
+    """The negative log-likelihood of the targets, in nats, for heads whose predictions are log-likelihoods."""
+
+    reads = {"predictions": "f32[U B]", "targets": "i64<C>[U B]"}  # noqa: RUF012  a constant of the class
+
+    def total(self, predictions: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002  0 where a target is ignored
+        """Predictions are log-likelihoods [U B], 0 where a target is ignored."""
+        return -predictions.sum()  # a plain sum: the head made the gradient of such a one as it computed forward
+
+    def count(self, batch: Batch) -> Tensor:
+        """The number of targets that are not ignored."""
+        return (batch.targets != IGNORED).sum()

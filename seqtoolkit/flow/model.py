@@ -78,6 +78,20 @@ class Head(nn.Module, ABC):
     writes: str
 
 
+class LikelihoodHead(Head):
+    """A head whose predictions are the log-likelihoods of the targets, so that [U B V] need never be in memory.
+
+    `forward(outputs [U B H], targets [U B] | None, table [V E] | None)`: with targets their log-likelihoods [U B], at
+    least float32, exactly 0 and without gradient where a target is IGNORED; without, the log-probabilities [U B V] of
+    what comes next. `table` is the encoder's, which the model hands to a head that is `tied`, at each call.
+    """
+
+    writes = "f32[U B]"
+    classes: int
+    """How many ids a target is one of (V)."""
+    tied: bool = False
+
+
 class MLP(Head):
     """Hidden layers with ReLU after each, then a linear map to the classes (Santoro et al. 2018, A.1 and A.2).
 
@@ -138,7 +152,8 @@ class Model(nn.Module):
         self.encoder, self.core, self.head, self.decoder = encoder, core, head, decoder
         self.feedback = None
         if decoding == "teacher_forcing":
-            classes = _known(Spec.parse(head.writes).axes[-1], "the number of classes")
+            written = head.classes if isinstance(head, LikelihoodHead) else Spec.parse(head.writes).axes[-1]
+            classes = _known(written, "the number of classes")
             size = _known(Spec.parse(encoder.writes).axes[-1], "the size of the encoder's vectors")
             self.feedback = nn.Embedding(classes + 1, size)  # the last id stands for the start
 
@@ -150,14 +165,14 @@ class Model(nn.Module):
         answers: int | None = None,
         targets: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """Predictions [U B C] at the last U steps, and the last state.
+        """Predictions [U B C] at the last U steps, and the last state; of a LikelihoodHead [U B], if targets are given.
 
         Args:
             inputs: What the encoder reads, [T B ...].
             state: From where to begin; the initial state where none is given.
             first: The steps at which a row begins anew, [T B], bool.
             answers: U; every step where none is given.
-            targets: What is to be said [U B], read by teacher forcing in training alone.
+            targets: What is to be said [U B], read by teacher forcing in training alone, by a LikelihoodHead always.
         """
         vectors = self.encoder(inputs)
         question = _question(vectors, answers)
@@ -165,13 +180,13 @@ class Model(nn.Module):
             if self.decoder is not None or self.feedback is not None:
                 raise ValueError("a decoder wants a question before the answer, got batches of answers only")
             outputs, state = self.core(vectors, state, first)
-            return self.head(outputs), state
+            return self._predict(outputs, targets), state
         asked, answered = _cut(first, question)
         state = read(self.core, vectors[:question], state, asked)
         decoder = self.decoder or self.core
         if self.feedback is None:
             outputs, state = decoder(vectors[question:], state, answered)
-            return self.head(outputs), state
+            return self._predict(outputs, targets), state
         return self._with_feedback(decoder, self.feedback, vectors[question:], state, targets)
 
     @torch.no_grad()
@@ -198,6 +213,11 @@ class Model(nn.Module):
         after = shown(self.decoder or self.core, fed, state, answered)
         return Attention(torch.cat([before.weights, after.weights]), before.rows)
 
+    def _predict(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
+        if not isinstance(self.head, LikelihoodHead):
+            return self.head(outputs)
+        return self.head(outputs, targets, self.encoder.get_parameter("table.weight") if self.head.tied else None)
+
     def _start(self, vectors: Tensor) -> Tensor:
         assert self.feedback is not None
         return torch.full(vectors.shape[1:2], self.feedback.num_embeddings - 1, device=vectors.device)
@@ -211,14 +231,16 @@ class Model(nn.Module):
                 raise ValueError("teacher forcing wants the targets in training; call model.eval() to let it answer")
             said = targets[:-1].masked_fill(targets[:-1] == IGNORED, 0)
             outputs, state = decoder(vectors + feedback(torch.cat([start[None], said])), state)
-            return self.head(outputs), state
+            return self._predict(outputs, targets), state
         predictions: list[Tensor] = []
         said = start
-        for now in vectors:
+        asked = targets if isinstance(self.head, LikelihoodHead) else None
+        for step, now in enumerate(vectors):
             output, state = decoder.step(now + feedback(said), state)
-            predictions.append(self.head(output[None])[0])
-            said = predictions[-1].argmax(-1)
-        return torch.stack(predictions), state
+            chances = self._predict(output[None], None)
+            said = chances[0].argmax(-1)
+            predictions.append(chances if asked is None else self._predict(output[None], asked[step : step + 1]))
+        return torch.cat(predictions), state
 
 
 def _question(vectors: Tensor, answers: int | None) -> int:

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.metric import Metric
 from seqtoolkit.flow.model import Decoding, Model
 from seqtoolkit.flow.source import Source
 from seqtoolkit.flow.spec import Record, Spec, record
 from seqtoolkit.host.config import Block, ConfigError, Plan
 
 
-def assemble(plan: Plan, *, seed: int = 0, build: bool = True) -> Graph:
+def assemble(plan: Plan, *, seed: int = 0, build: bool = True, kept: Path | None = None) -> Graph:
     """The graph of a plan, checked as it is joined.
 
-    With `build` false the model has shapes only (torch's meta device), which costs nothing whatever its size.
+    With `build` false the model has shapes only (torch's meta device), which costs nothing whatever its size. The source
+    adopts what a run's source has `kept`.
     Raises ConfigError with one line for each stage that cannot be built or does not fit, under its key.
     """
-    assembly = _Assembly(plan, seed)
+    assembly = _Assembly(plan, seed, kept)
     torch.manual_seed(seed)
     with nullcontext() if build else torch.device("meta"):
         assembly.data()
@@ -34,28 +37,31 @@ def assemble(plan: Plan, *, seed: int = 0, build: bool = True) -> Graph:
     return assembly.graph
 
 
-def make_source(block: Block, *, seed: int, split: Split | None = None) -> Source:
-    """A source of a plan; ValueErrors carry the block's key."""
+def make_source(block: Block, *, seed: int, split: Split | None = None, kept: Path | None = None) -> Source:
+    """A source of a plan, which adopts what a run's source has `kept`; ValueErrors carry the block's key."""
     given = {"seed": seed} | ({} if split is None else {"split": split})
     try:
-        return block.maker()(**given)
+        source: Source = block.maker()(**given)
+        if kept is not None and kept.exists():
+            source.adopt(kept)
     except ValueError as error:
         raise ConfigError([located(block.key, signature(block.factory).parameters, error)]) from None
+    return source
 
 
 class _Assembly:
     """A graph in the making, and what stands in its way."""
 
-    def __init__(self, plan: Plan, seed: int) -> None:
-        self.plan, self.seed = plan, seed
+    def __init__(self, plan: Plan, seed: int, kept: Path | None) -> None:
+        self.plan, self.seed, self.kept = plan, seed, kept
         self.graph = Graph()
         self.problems: list[str] = []
 
     def data(self) -> None:
         """Source, transforms, batch."""
         graph = self.graph
-        source = self._make(self.plan.source, seed=self.seed)
-        if self._join(self.plan.source, source, reads={}):
+        source = self._adopted(self._make(self.plan.source, seed=self.seed))
+        if source is not None and self._join(self.plan.source, source, reads={}):
             graph.source = source
         for block in self.plan.transform:
             transform = self._of_record(block)
@@ -80,7 +86,7 @@ class _Assembly:
         answers = graph.flowing["targets"].axes[0]
         outputs = graph.flowing["outputs"]
         graph.flowing["outputs"] = Spec(outputs.dtype, (answers, *outputs.axes[1:]), outputs.bound)
-        head = self._stage(plan.head, "outputs", "predictions", target_spec=graph.flowing["targets"])
+        head = self._stage(plan.head, "outputs", "predictions", target_spec=graph.flowing["targets"], encoder=encoder)
         if head is not None:
             settings = plan.sections.get("model", Decoding())
             separate = settings.decoder == "separate"
@@ -96,7 +102,22 @@ class _Assembly:
             if block is self.plan.loss:
                 self.graph.loss = part
             else:
-                self.graph.metrics[block.use] = part
+                self._measured(block, part)
+
+    def _measured(self, block: Block, metric: Metric) -> None:
+        name = metric.name or block.use
+        if name in self.graph.metrics:
+            self.problems.append(f"{block.key}: wanted one metric of a name, got {name} twice")
+        self.graph.metrics[name] = metric
+
+    def _adopted(self, source: Source | None) -> Source | None:
+        try:
+            if source is not None and self.kept is not None and self.kept.exists():
+                source.adopt(self.kept)
+        except ValueError as error:
+            self.problems.append(f"{self.plan.source.key}: {error}")
+            return None
+        return source
 
     def _of_record(self, block: Block) -> Any:
         """A part that is handed all fields that reach it."""

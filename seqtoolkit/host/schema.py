@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 from seqtoolkit.host import annotation as notes
 
 GIVEN = frozenset(
-    "input_size input_spec target_spec parameters step steps graph device precision".split()  # noqa: SIM905  a line
+    "input_size input_spec target_spec encoder parameters step steps graph device precision".split()  # noqa: SIM905  a line
 )
 """The parameters that a part gets from what surrounds it, and never from a pipeline."""
 
