@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from seqtoolkit.description import NOTE, describe, title
-from seqtoolkit.flow.core import attends
+from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.heatmap import ready
 from seqtoolkit.flow.model import Decoding, Model
+from seqtoolkit.flow.source import Source
 from seqtoolkit.folder import RunFolder
-from seqtoolkit.host.assemble import assemble, located, make_source
-from seqtoolkit.host.config import ConfigError, Plan
+from seqtoolkit.host.assemble import assemble, make_source
+from seqtoolkit.host.config import Plan
 from seqtoolkit.host.plan import flat
-from seqtoolkit.host.registry import PartError, Registry
+from seqtoolkit.host.registry import Registry
 from seqtoolkit.observer import observers
 from seqtoolkit.profile import Profile
-from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
+from seqtoolkit.requirement import at_least, require_attention, under
+from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints, load_state, load_weights
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
 from seqtoolkit.train.loop import Fit, RunSettings
@@ -56,13 +55,13 @@ class Result:
 class Experiment:
     """A plan with all its parts made, ready to train in a run's folder. Raises ConfigError where it cannot run."""
 
-    def __init__(self, plan: Plan, registry: Registry) -> None:
-        self.plan, self.registry = plan, registry
+    def __init__(self, plan: Plan, registry: Registry, kept: Path | None = None) -> None:
+        self.plan, self.registry, self.kept = plan, registry, kept
         self.run: RunSettings = plan.sections["run"]
         self.evaluate: EvaluateSettings = plan.sections["evaluate"]
-        assemble(plan, build=False)
-        with _under("run", RunSettings):
-            _at_least(self.run, steps=1, log_every=1, checkpoint_every=0, keep_every=0, threads=0)
+        assemble(plan, build=False, kept=kept)
+        with under("run", RunSettings):
+            at_least(self.run, steps=1, log_every=1, checkpoint_every=0, keep_every=0, threads=0)
             limit = self.run.time_limit
             if limit is not None and not limit > 0:
                 raise ValueError(f"time_limit: wanted seconds above 0, or null, got {limit:g}")
@@ -70,22 +69,35 @@ class Experiment:
             choose_precision(self.run.precision, device)
         if self.run.threads:
             torch.set_num_threads(self.run.threads)
-        self.graph = assemble(plan, seed=self.run.seed)
+        self.graph = assemble(plan, seed=self.run.seed, kept=kept)
         given = {"graph": self.graph, "device": device, "steps": self.run.steps, "precision": self.run.precision}
-        with _under("learner", plan.learner.factory):
+        with under("learner", plan.learner.factory):
             self.learner: Learner = plan.learner.maker()(**given)
-        with _under("model.core", plan.core.factory), self.learner.update.autocast():
+        with under("model.core", plan.core.factory), self.learner.update.autocast():
             self.graph.model.core.demand()
-        with _under("evaluate", EvaluateSettings):
-            _at_least(self.evaluate, every=0, test_examples=0, patience=0, samples=0)
-            source = make_source(self.plan.evaluate_source, seed=self.run.seed)
+        with under("evaluate", EvaluateSettings):
+            at_least(self.evaluate, every=0, test_examples=0, patience=0, samples=0)
+            source = self._source()
             self._check_best()
             self._check_attention()
             self.evaluation = Evaluation(
                 self.graph, source, self.evaluate.examples, self.evaluate.samples, attention=self.evaluate.attention
             )
-        with _under("track", plan.track.factory):
+        with under("track", plan.track.factory):
             self.tracker: Tracker = plan.track.maker()()
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Have the sources make what takes long and is made once. Raises ConfigError where their data cannot be used."""
+        shown = progress or Progress(0)
+        try:
+            for block, source in (
+                (self.plan.source, self.graph.source),
+                (self.plan.evaluate_source, self.evaluation.source),
+            ):
+                with under(block.key, block.factory):
+                    source.prepare(shown.preparing)
+        finally:
+            shown.prepared()
 
     def __call__(
         self,
@@ -124,6 +136,9 @@ class Experiment:
                 place.restore(self.learner.model, load_weights(last))
                 fit.load_state_dict(load_state(last))
             watched.notify("run_started", run=run)
+            if last is None and (found := self._baselines(self.evaluation.source)):
+                fit.latest.update(found)
+                run.evaluated(0, found, [], [])
             status = fit()
             if status == "FINISHED":
                 fit.latest |= self._test(run, fit, place)
@@ -178,21 +193,32 @@ class Experiment:
             about = {"name": self.plan.name, "folder": place.path.name, "changes": changes}
             tags = {NOTE: describe(self.plan, self.graph, **about), **tags}
         params = {**flat(self.plan.resolved), "parameters": self.graph.parameters}
-        with _under("track", self.plan.track.factory):
+        with under("track", self.plan.track.factory):
             run_id = self.tracker.start(
                 name=title(self.plan, changes), params=params, tags=tags, folder=place.path, resume=place.tracked
             )
         self.tracker.artifact(place.config)
+        self._keep(place)
         known = {"run_id": run_id or place.tracked, "tags": given or place.notes.get("tags")}
         known["parameters"] = self.graph.parameters
         place.note(**known, status="RUNNING", environment=environment, error=None, stopped=None)
         return run_id
 
+    def _keep(self, place: RunFolder) -> None:
+        """Have the run's folder keep what the model's ids stand for."""
+        if not place.source.exists():
+            try:
+                self.graph.source.keep(place.source)
+            except OSError as error:
+                raise CheckpointError(f"{place.source} cannot be written: {error.strerror or error}") from None
+        if place.source.exists():
+            self.tracker.artifact(place.source)
+
     def _test(self, run: Run, fit: Fit, place: RunFolder) -> dict[str, float]:
         """The metrics on the test split, once, after training: nothing was chosen by them."""
-        if not self.evaluate.test_examples:
+        if self.evaluate.test_examples == 0:
             return {}
-        source = make_source(self.plan.evaluate_source, seed=self.run.seed, split="test")
+        source = self._source("test")
         best = self.evaluate.test_checkpoint == "best"
         if best:
             place.restore(self.learner.model, load_weights(place.checkpoint("best")))
@@ -200,35 +226,15 @@ class Experiment:
         if best:
             place.restore(self.learner.model, load_weights(place.checkpoint("last")))
         assert found is not None
-        run.evaluated(fit.step, found.metrics | fit.window.taken(), found.samples, found.views)
-        return found.metrics
+        metrics = found.metrics | self._baselines(source)
+        run.evaluated(fit.step, metrics | fit.window.taken(), found.samples, found.views)
+        return metrics
 
+    def _source(self, split: Split | None = None) -> Source:
+        """A source by which it is evaluated; of the graph's own kind, it adopts what was kept."""
+        return make_source(self.plan.evaluate_source, seed=self.run.seed, split=split, kept=self.kept)
 
-def require_attention(model: Model, plan: Plan, registry: Registry) -> None:
-    """Raises ValueError, which names the cores that have one, where a model's core has no attention to show."""
-    if not attends(model.core):
-        having = ", ".join(name for name in registry.names("core") if _attends(registry, name))
-        raise ValueError(f"the core {plan.core.use} has no attention to show; those that have: {having or 'none'}")
-
-
-def _attends(registry: Registry, name: str) -> bool:
-    with contextlib.suppress(PartError):
-        return attends(registry.resolve("core", name))
-    return False
-
-
-def _at_least(settings: RunSettings | EvaluateSettings, **least: int) -> None:
-    for name, bound in least.items():
-        if getattr(settings, name) < bound:
-            raise ValueError(f"{name}: wanted at least {bound}, got {getattr(settings, name)}")
-
-
-@contextlib.contextmanager
-def _under(key: str, factory: Callable[..., Any]) -> Iterator[None]:
-    """ValueErrors raised inside become a ConfigError under `key`."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError([located(key, signature(factory).parameters, error)]) from None
+    def _baselines(self, source: Source) -> dict[str, float]:
+        """What simple models reach on a split, where that is asked for."""
+        found = source.baselines() if self.evaluate.baselines else {}
+        return {f"{source.split}/{name}": value for name, value in found.items()}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from seqtoolkit.folder import CHECKPOINTS, CONFIG, RunError, RunFolder
+from seqtoolkit.folder import CHECKPOINTS, CONFIG, SOURCE, RunError, RunFolder
 from seqtoolkit.train.checkpoint import MANIFEST, WEIGHTS, Checkpoints
 from seqtoolkit.train.tracking.library import Library, LibraryError, StoredRun
 from seqtoolkit.train.tracking.outbox import State
@@ -97,6 +97,8 @@ def _fetch_config(library: Library, run: StoredRun, home: Path) -> None:
         )
     with _kept(home) as copy:
         library.download(run.run_id, CONFIG, copy)
+        if SOURCE in library.artifacts(run.run_id):
+            library.download(run.run_id, SOURCE, copy)
         metrics = {name: value for name, value in run.metrics.items() if name.startswith(("valid/", "test/"))}
         name = run.tags.get("seqtoolkit.pipeline", run.name)
         RunFolder(copy).note(name=name, run_id=run.run_id, status=run.status, ended=run.ended, metrics=metrics)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CONFIG, NOTES, CHECKPOINTS, METRICS = "config.yaml", "run.json", "checkpoints", "metrics.jsonl"
+CONFIG, NOTES, CHECKPOINTS, METRICS, SOURCE = "config.yaml", "run.json", "checkpoints", "metrics.jsonl", "source"
 _KINDS = {
     "name": str,
     "run_id": str,
@@ -33,10 +33,13 @@ class RunError(ValueError):
 
 
 class RunFolder:
-    """One run's folder: `config.yaml` (resolved, runs again), `run.json`, `metrics.jsonl`, `checkpoints/`."""
+    """One run's folder: `config.yaml` (resolved, runs again), `run.json`, `metrics.jsonl`, `checkpoints/`, and `source/`.
+
+    The last is what its source has kept, where that keeps anything.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.config, self.checkpoints = path, path / CONFIG, path / CHECKPOINTS
+        self.path, self.config, self.checkpoints, self.source = path, path / CONFIG, path / CHECKPOINTS, path / SOURCE
 
     @classmethod
     def create(cls, parent: Path, name: str, resolved: Mapping[str, Any]) -> Self:

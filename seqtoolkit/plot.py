@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqtoolkit.experiment import require_attention
 from seqtoolkit.flow.heatmap import MEAN, Choice, check_ending, draw
 from seqtoolkit.flow.view import View, look
-from seqtoolkit.host.assemble import make_source
 from seqtoolkit.observer import ATTENTION
+from seqtoolkit.requirement import require_attention
 from seqtoolkit.train.tracking import attach
 from seqtoolkit.trained import Trained
 
@@ -62,7 +61,7 @@ def plot_attention(
     trained = Trained.find(run, checkpoint, folder)
     place, pipeline, graph = trained.place, trained.pipeline, trained.graph
     require_attention(graph.model, pipeline.plan, pipeline.registry)
-    views = look(graph, make_source(pipeline.plan.evaluate_source, seed=pipeline.plan.sections["run"].seed))
+    views = look(graph, pipeline.evaluated())
     path = place.path / ATTENTION / f"{trained.weights.name}{_suffix(choice)}.png" if to is None else to
     title = f"attention of {place.path.name}\nstep {trained.step}"
     try:

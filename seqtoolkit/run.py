@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from seqtoolkit.experiment import SECTIONS, Experiment, Result
+from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.source import Source
 from seqtoolkit.folder import METRICS, RunError, RunFolder
-from seqtoolkit.host.assemble import assemble
+from seqtoolkit.host.assemble import assemble, make_source
 from seqtoolkit.host.config import Config, Plan, freeze, load
 from seqtoolkit.host.registry import Registry, discover
 from seqtoolkit.train.tracking.lock import held
@@ -26,8 +28,10 @@ class Pipeline:
     >>> result = pipeline.run()
     """
 
-    def __init__(self, config: Config, registry: Registry | None = None) -> None:
+    def __init__(self, config: Config, registry: Registry | None = None, kept: Path | None = None) -> None:
         self.config, self.registry = config, registry or discover()
+        self.kept = kept
+        """What the source of a run has kept, where it is the pipeline of one: see `Source.keep`."""
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
@@ -44,7 +48,7 @@ class Pipeline:
         """The pipeline that a run was started with, under its name and with its changes. Raises ConfigError as `plan` does."""
         config, notes = load(place.config, overrides), place.notes
         changes = (*notes.get("changes", ()), *config.changes)
-        return cls(replace(config, name=notes.get("name", config.name), changes=changes))
+        return cls(replace(config, name=notes.get("name", config.name), changes=changes), kept=place.source)
 
     @cached_property
     def plan(self) -> Plan:
@@ -53,11 +57,16 @@ class Pipeline:
 
     def check(self) -> Graph:
         """The typed graph, without touching data or a device. Raises ConfigError."""
-        return assemble(self.plan, seed=self.plan.sections["run"].seed, build=False)
+        return assemble(self.plan, seed=self.plan.sections["run"].seed, build=False, kept=self.kept)
 
     def build(self) -> Graph:
         """The typed graph with a model whose parameters are drawn from the run's seed. Raises ConfigError."""
-        return assemble(self.plan, seed=self.plan.sections["run"].seed)
+        return assemble(self.plan, seed=self.plan.sections["run"].seed, kept=self.kept)
+
+    def evaluated(self, split: Split | None = None) -> Source:
+        """The source by which it is evaluated. Raises ConfigError."""
+        seed = self.plan.sections["run"].seed
+        return make_source(self.plan.evaluate_source, seed=seed, split=split, kept=self.kept)
 
     def describe(self) -> str:
         """The table of stages with what flows between them, and the number of parameters."""
@@ -79,6 +88,7 @@ class Pipeline:
         Raises ConfigError for a pipeline that cannot run, CheckpointError where the result cannot be saved.
         """
         experiment = Experiment(self.plan, self.registry)
+        experiment.prepare(progress)
         place = RunFolder.create(Path(folder), self.plan.name, self.plan.resolved)
         place.note(changes=list(self.config.changes))
         return experiment(place, progress, tags=tags, also=observers)
@@ -101,6 +111,7 @@ class Pipeline:
         if held(place.path / METRICS):
             raise RunError(f"the run in {place.path} is at work in another process: stop that, or wait for its end")
         pipeline = cls.of(place, overrides)
-        experiment = Experiment(pipeline.plan, pipeline.registry)
+        experiment = Experiment(pipeline.plan, pipeline.registry, place.source)
+        experiment.prepare(progress)
         place.resuming(overrides)
         return experiment(place, progress, also=observers)

@@ -17,7 +17,6 @@ from seqtoolkit.assess.interval import wilson
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.source import Source
 from seqtoolkit.flow.spec import Record, Spec, SpecError, unify
-from seqtoolkit.host.assemble import make_source
 from seqtoolkit.host.config import Block, ConfigError, Plan, load
 from seqtoolkit.host.plan import written
 from seqtoolkit.host.problem import one_line
@@ -85,7 +84,7 @@ class _Trial:
     at: Mapping[str, Any]
     block: Block
     source: Source
-    examples: int
+    examples: int | None
     trained: bool
 
 
@@ -95,8 +94,8 @@ def _trials(trained: Trained, grid: Grid) -> list[_Trial]:
     trials, problems = [], []
     for at, overrides in grid.cells():
         try:
-            plan = Pipeline(load(pipeline.plan.resolved, overrides), pipeline.registry).plan
-            source = make_source(plan.evaluate_source, seed=plan.sections["run"].seed)
+            changed = Pipeline(load(pipeline.plan.resolved, overrides), pipeline.registry, pipeline.kept)
+            plan, source = changed.plan, changed.evaluated()
             _fit(reads, source.writes)
             trials.append(_Trial(at, plan.evaluate_source, source, _examples(plan, grid), _trains(trained, plan, grid)))
         except ConfigError as error:
@@ -137,14 +136,14 @@ def _computing(trained: Trained, device: str) -> Iterator[Update]:
         torch.set_num_threads(threads)
 
 
-def _examples(plan: Plan, grid: Grid) -> int:
+def _examples(plan: Plan, grid: Grid) -> int | None:
     """How many examples: of the test split as many as a run takes at its end, where nothing else is said."""
     settings = plan.sections["evaluate"]
     given = any(each.key == "examples" for each in grid.settings)
     test = plan.evaluate_source.params.get("split") == "test" and not given
-    if settings.examples < 1:
+    if settings.examples is not None and settings.examples < 1:
         raise ConfigError([f"evaluate.examples: wanted at least 1, got {settings.examples}"])
-    return (settings.test_examples if test else 0) or settings.examples
+    return settings.examples if not test or settings.test_examples == 0 else settings.test_examples
 
 
 def _trains(trained: Trained, plan: Plan, grid: Grid) -> bool:
@@ -163,11 +162,13 @@ def _within(value: Any, low: float, high: float) -> bool:
 
 
 def _cell(graph: Graph, trial: _Trial, update: Update) -> Cell:
-    at, examples = trial.at, trial.examples
+    at = trial.at
     try:
-        found = Evaluation(graph, trial.source, examples)(update)
+        evaluation = Evaluation(graph, trial.source, trial.examples)
+        found = evaluation(update)
     except ValueError as error:
-        return Cell(at, examples, trained=trial.trained, error=one_line(error))
+        return Cell(at, trial.examples or 0, trained=trial.trained, error=one_line(error))
+    examples = evaluation.count()
     assert found is not None  # nobody stops it
     values = {name.rpartition("/")[2]: value for name, value in found.metrics.items()}
     shares = [name for name, each in graph.metrics.items() if each.share and math.isfinite(values[name])]

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from seqtoolkit.export.need import distributions, files, requirements
 from seqtoolkit.export.served import served
 from seqtoolkit.fetch import PACKAGE, draft
-from seqtoolkit.folder import CONFIG, RunFolder
+from seqtoolkit.folder import CONFIG, SOURCE, RunFolder
 from seqtoolkit.host.override import override
 from seqtoolkit.train.checkpoint import FORMAT, MANIFEST, WEIGHTS, digest
 from seqtoolkit.train.tracking.store import ready
@@ -102,7 +102,10 @@ def _write_data(trained: Trained, needs: dict[str, str], data: Path) -> None:
     override(resolved, [f"{key}={json.dumps(name)}" for key, name in along.items()], {})
     (data / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
     shutil.copyfile(trained.weights / WEIGHTS, data / WEIGHTS)
-    sums = {name: digest(data / name) for name in (CONFIG, WEIGHTS, *names.values())}
+    if trained.place.source.exists():
+        shutil.copytree(trained.place.source, data / SOURCE)
+    kept = [str(each.relative_to(data)) for each in sorted((data / SOURCE).rglob("*")) if each.is_file()]
+    sums = {name: digest(data / name) for name in (CONFIG, WEIGHTS, *names.values(), *kept)}
     manifest = {"format": FORMAT, "step": trained.step, "sha256": sums, NEEDS: needs, FILES: along}
     (data / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     RunFolder(data).note(name=_name(trained), run_id=trained.place.tracked)

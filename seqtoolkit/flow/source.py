@@ -117,8 +117,16 @@ class Source(BaseNode[Block], ABC):
 
     @property
     def size(self) -> int | None:
-        """How many examples the split has, at the `block` and `world` of now; None where the stream never repeats itself."""
+        """How many examples the split has, at the `block` and `world` of now; None where the stream has no end.
+
+        A stream that has one begins anew after it.
+        """
         return None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the split has an end; how many examples it has may take long to find out."""
+        return type(self).size is not Source.size
 
     def prepare(self, report: Report) -> None:
         """Make what takes long and is made once, such as a cache of the data; asked before a run begins.

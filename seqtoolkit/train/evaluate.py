@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqtoolkit.flow.batch import Batch
+from seqtoolkit.flow.core import State
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.source import Sample, Source
 from seqtoolkit.flow.view import View, look
@@ -22,24 +23,27 @@ class EvaluateSettings:
 
     Args:
         every: After how many updates, and once after the last; 0 is after the last only.
-        examples: On how many examples.
-        test_examples: On how many examples of the test split, once, after the last update; 0 leaves the test out.
+        examples: On how many examples; null is the whole split, of a source that has an end.
+        test_examples: On how many examples of the test split, once, after the last update; 0 leaves the test out, null is
+            the whole split.
         test_checkpoint: Whose weights the test is of: last, or best, which the evaluations have chosen.
         best: The metric by which the best checkpoint is chosen; the first one of the pipeline where null.
         patience: After how many evaluations in a row that were no better than the best before them the run ends; 0
             never ends it early.
         samples: How many examples are shown with the model's answer.
         attention: Whether what the core attends to, in the cases of the source, is drawn each time.
+        baselines: Whether what simple models of the source reach is found as well, such as `valid/trigram_perplexity`.
     """
 
     every: int = 200
-    examples: int = 1280
-    test_examples: int = 0
+    examples: int | None = 1280
+    test_examples: int | None = 0
     test_checkpoint: Literal["last", "best"] = "last"
     best: str | None = None
     patience: int = 0
     samples: int = 4
     attention: bool = False
+    baselines: bool = False
 
 
 class Evaluated(NamedTuple):
@@ -54,13 +58,17 @@ class Evaluated(NamedTuple):
 class Evaluation:
     """The metrics of a pipeline, and its loss, over the first `examples` of `source`: the same ones every time.
 
-    With `attention`, what the core attends to in the cases of the source as well.
+    Of a source that has an end they are at most all that it has, and all where `examples` is None. Where the source is
+    contiguous, the state is carried from batch to batch. With `attention`, what the core attends to in the cases of the
+    source is found as well.
     """
 
     def __init__(
-        self, graph: Graph, source: Source, examples: int, samples: int = 0, *, attention: bool = False
+        self, graph: Graph, source: Source, examples: int | None, samples: int = 0, *, attention: bool = False
     ) -> None:
-        if examples < 1:
+        if examples is None and not source.finite:
+            raise ValueError(f"examples: wanted a number, for {type(source).__name__} has no end, got null")
+        if examples is not None and examples < 1:
             raise ValueError(f"examples: wanted at least 1, got {examples}")
         self.graph, self.source, self.examples, self.samples = graph, source, examples, samples
         self.attention = attention
@@ -71,13 +79,15 @@ class Evaluation:
         was_training = model.training
         sums: dict[str, Tensor] = {}
         samples: list[Sample] = []
+        state: State | None = None
         dtype = exact(update.device)
         with torch.no_grad(), torch.random.fork_rng([update.device] if update.device.type == "cuda" else []):
             model.eval()
             try:
                 for batch in self._batches(update.device):
                     with update.autocast():
-                        predictions, _ = model(batch.inputs, None, batch.first, batch.answers)
+                        predictions, end = model(batch.inputs, state, batch.first, batch.answers, batch.targets)
+                        state = end if self.source.contiguous else None
                         found = {"loss": torch.stack([loss.total(predictions, batch), loss.count(batch)])}
                     found |= {name: each.measure(predictions, batch) for name, each in metrics.items()}
                     sums = {name: sums.get(name, 0) + value.to(dtype) for name, value in found.items()}
@@ -96,11 +106,17 @@ class Evaluation:
     def _batches(self, device: torch.device) -> Iterator[Batch]:
         node = self.graph.node(self.source, device)  # no thread: ending one takes longer than making these batches
         node.reset()
-        left = self.examples
+        left = self.count()
         while left > 0:
             batch: Batch = next(node)
-            yield (batch if batch.size <= left else batch.part(0, left)).to(device)
+            whole = batch.size <= left or self.source.contiguous  # a state is carried for all rows
+            yield (batch if whole else batch.part(0, left)).to(device)
             left -= batch.size
+
+    def count(self) -> int:
+        """On how many examples: fewer than was asked for where a source has no more."""
+        size = self.source.size if self.source.finite else None
+        return min(each for each in (self.examples, size) if each is not None)
 
     def _show(self, batch: Batch, predictions: Tensor, count: int) -> list[Sample]:
         if count <= 0:

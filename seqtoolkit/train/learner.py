@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from seqtoolkit.flow.batch import Batch
-from seqtoolkit.flow.core import State
+from seqtoolkit.flow.core import State, map_state
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.kind import Kind
 from seqtoolkit.flow.source import LAG
@@ -31,8 +31,15 @@ class Learner(ABC):
 
     update: Update
     """How its gradients become steps."""
+    carries: bool = False
+    """Whether a batch starts from the state in which the one before has ended, which wants a contiguous source."""
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
+        if self.carries and not graph.source.contiguous:
+            raise ValueError(
+                f"the state is carried from batch to batch, which wants a contiguous source, such as text; "
+                f"{type(graph.source).__name__} is none: use supervised"
+            )
         self.graph, self.device = graph, device
         self.model = graph.model.to(device)
         self._node = graph.stream(graph.source, device)
@@ -44,8 +51,8 @@ class Learner(ABC):
             yield batch.to(self.device)
 
     @abstractmethod
-    def start(self, batch: Batch) -> State | None:
-        """The state in which the model begins to read a batch."""
+    def start(self, batch: Batch, begin: int = 0) -> State | None:
+        """The state in which the model begins to read a batch, or a part of one whose first row is `begin`."""
 
     @abstractmethod
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -68,21 +75,8 @@ class Learner(ABC):
         self._node.reset(state["stream"])
 
 
-class Supervised(Learner):
-    """Each batch from a fresh state: predict, lose, update.
-
-    Args:
-        graph: What flows to the model and from it.
-        device: Where the model computes.
-        steps: How many updates there will be, for the schedule.
-        precision: At which the model computes.
-        optimizer: How a gradient becomes a step.
-        schedule: How the learning rate moves over the run.
-        clip: The greatest L2 norm of the gradient; null leaves it.
-        accumulate: In how many parts a batch goes through the model, to save memory; the update is the same.
-        capture: Whether updates are replayed as CUDA graphs, one for each shape of batch: `auto` where that can be,
-            `always` or fail, `never`. Let the batches have few shapes (`batch.multiple`, `batch.answer_multiple`).
-    """
+class Descent(Learner):
+    """A learner whose update is a step along the gradient of the pipeline's loss; learners differ in where a batch starts."""
 
     def __init__(
         self,
@@ -96,6 +90,20 @@ class Supervised(Learner):
         accumulate: int = 1,
         capture: Capturing = "auto",
     ) -> None:
+        """Make the optimizer.
+
+        Args:
+            graph: What flows to the model and from it.
+            device: Where the model computes.
+            steps: How many updates there will be, for the schedule.
+            precision: At which the model computes.
+            optimizer: How a gradient becomes a step.
+            schedule: How the learning rate moves over the run.
+            clip: The greatest L2 norm of the gradient; null leaves it.
+            accumulate: In how many parts a batch goes through the model, to save memory; the update is the same.
+            capture: Whether updates are replayed as CUDA graphs, one for each shape of batch: `auto` where that can be,
+                `always` or fail, `never`. Let the batches have few shapes (`batch.multiple`, `batch.answer_multiple`).
+        """
         super().__init__(graph, device)
         if accumulate < 1:
             raise ValueError(f"accumulate: wanted at least 1, got {accumulate}")
@@ -104,9 +112,9 @@ class Supervised(Learner):
         self.update = Update(self.model, optimizer(self.model.parameters()), make_factor, clip, device, precision)
         self.captures = self._capturing(capture)
 
-    def start(self, batch: Batch) -> State | None:  # noqa: ARG002  a fresh state whatever the batch
-        """A fresh state."""
-        return None
+    @abstractmethod
+    def end(self, state: State, begin: int) -> None:
+        """Hear of the state in which the model has read the rows from `begin` on; their gradients are taken by then."""
 
     def step(self, batch: Batch) -> dict[str, Any]:
         """One update; returns `loss`, `gradient_norm`, `learning_rate` and the sums of each metric of the pipeline."""
@@ -123,9 +131,12 @@ class Supervised(Learner):
         for begin in range(0, batch.size, size):
             part = batch if size == batch.size else batch.part(begin, begin + size)
             with self.update.autocast():
-                predictions, _ = self.model(part.inputs, self.start(part), part.first, part.answers, part.targets)
+                predictions, state = self.model(
+                    part.inputs, self.start(part, begin), part.first, part.answers, part.targets
+                )
                 loss = self.graph.loss.total(predictions, part) / count
             self.update.backward(loss)
+            self.end(state, begin)
             found = {"loss": loss.detach()}
             with torch.no_grad():
                 found |= {name: metric.measure(predictions, part) for name, metric in self.graph.metrics.items()}
@@ -151,3 +162,78 @@ class Supervised(Learner):
         self.update.load_state_dict(state["update"])
         if self.captures is not None:
             self.captures.clear()
+
+
+class Supervised(Descent):
+    """Each batch from a fresh state: predict, lose, update."""
+
+    def start(self, batch: Batch, begin: int = 0) -> State | None:  # noqa: ARG002  the same whatever the batch
+        """A fresh state."""
+        return None
+
+    def end(self, state: State, begin: int) -> None:
+        """It is dropped."""
+
+
+class Truncated(Descent):
+    """Each batch from the state in which the one before has ended, its gradient cut: truncated back-propagation through time.
+
+    The batches are those of a contiguous source, such as `text`; rows that begin anew are marked by it (Williams & Peng
+    1990, with the truncation at the batch's length).
+    """
+
+    carries = True
+    carry: State | None = None
+    """The state after the last update, [B ...]; in memory that stays where it is, so that a captured update reads and writes it."""
+
+    def start(self, batch: Batch, begin: int = 0) -> State | None:
+        """The state in which these rows have ended."""
+        return map_state(lambda each: each[begin : begin + batch.size], self.carry)
+
+    def end(self, state: State, begin: int) -> None:
+        """It is carried over."""
+        map_state(lambda old, new: old[begin : begin + len(new)].copy_(new.detach()), self.carry, state)
+
+    def step(self, batch: Batch) -> dict[str, Any]:
+        """One update, as all learners make it. Raises ValueError for a batch that has not the rows of the one before."""
+        if self.carry is None:
+            self.carry = self._fresh(batch.size)
+        rows = len(_leaves(self.carry)[0])
+        if rows != batch.size:
+            raise ValueError(
+                f"truncated goes on from a batch of {rows} rows, and got one of {batch.size}: batch.size has to stay as it was"
+            )
+        return super().step(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that moves, but for the model's weights."""
+        carry = None if self.carry is None else [each.clone() for each in _leaves(self.carry)]
+        return {**super().state_dict(), "carry": carry}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned. Raises ValueError for the state of another core."""
+        super().load_state_dict(state)
+        if state["carry"] is None:
+            self.carry = None
+            return
+        self.carry = self._fresh(len(state["carry"][0]))
+        wanted, given = ([tuple(each.shape) for each in leaves] for leaves in (_leaves(self.carry), state["carry"]))
+        if wanted != given:
+            raise ValueError(f"the state that is carried over is of another core: wanted {wanted}, got {given}")
+        for own, each in zip(_leaves(self.carry), state["carry"], strict=True):
+            own.copy_(each)
+
+    def _fresh(self, rows: int) -> State:
+        return map_state(lambda each: each.detach().clone(), self.model.core.initial_state(rows))
+
+
+def _leaves(state: State) -> list[Tensor]:
+    """The tensors of a state, in order."""
+    found: list[Tensor] = []
+
+    def take(each: Tensor) -> Tensor:
+        found.append(each)
+        return each
+
+    map_state(take, state)
+    return found

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from seqtoolkit.train.tracking.display import Display, Log, Now, clean
+from seqtoolkit.train.tracking.preparation import Preparation
 
 if TYPE_CHECKING:
     from seqtoolkit.flow.source import Sample  # which imports torch
@@ -36,7 +37,18 @@ class Progress:
         self._now = Now(total_steps)
         make = _terminal if interactive else Log
         self._display: Display | None = None if quiet else make(self._now, stream)
+        self._preparation = Preparation(stream, interactive=interactive)
         self._due = 0.0
+
+    def preparing(self, text: str, share: float) -> None:
+        """Show which share, from 0 to 1, is done of what is made before training."""
+        if self._display is not None:
+            self._attempt(self._preparation, clean(text), share)
+
+    def prepared(self) -> None:
+        """Nothing more is made."""
+        with suppress(OSError, ValueError):
+            self._preparation.close()
 
     def update(self, step: int, metrics: Mapping[str, float], examples_per_second: float) -> None:
         """Hear of one update; shows it if the last one shown is long enough ago."""
