@@ -14,6 +14,8 @@ BENCHES := $(filter-out bench/gpu.py,$(wildcard bench/*.py plugins/*/bench/*.py)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many processes: each compiles what it imports anew where none may keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list the targets
