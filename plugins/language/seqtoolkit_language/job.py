@@ -1,0 +1,135 @@
+"""Job: what each process does with a piece of a corpus: count its tokens, or encode them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seqtoolkit_language.corpus import Piece, Reading, Text, read
+from seqtoolkit_language.crew import Step
+from seqtoolkit_language.tally import Tally
+from seqtoolkit_language.tokenizer import Tokenization, Tokenizer, count
+
+_COUNTED, _ENCODED = 1 << 20, 4 << 20
+"""Bytes of text after which a process says how far it has come."""
+
+
+@dataclass
+class Ends:
+    """How many <eos> there are in some text, and at its ends, where that depends on the text before and behind it.
+
+    Attributes:
+        inside: of lines, and of documents that end where another begins.
+        begins: whether a document begins with the text.
+        closed: whether an <eos> is the last token, so that a document which ends there needs no more.
+    """
+
+    lines: bool
+    blank: bytes
+    """White space that is no token."""
+    inside: int = 0
+    begins: bool = False
+    closed: bool | None = None
+
+    def add(self, text: Text) -> None:
+        """Go on with a text."""
+        if text.begins and self.closed is None:
+            self.begins = True
+        elif text.begins:
+            self.inside += not self.closed
+        if self.lines:
+            self.inside += text.data.count(b"\n")
+        self.closed = self.lines and text.data.rstrip(self.blank).endswith(b"\n")
+
+
+def total(ends: Iterable[Ends]) -> int:
+    """How many <eos> there are in all pieces of a corpus, in order."""
+    number, closed = 0, True
+    for piece in ends:
+        if piece.closed is not None:
+            number += piece.inside + (piece.begins and not closed)
+            closed = piece.closed
+    return number + (not closed)
+
+
+class Count:
+    """Counts the tokens of pieces; what is left to say are the files in `folder` that hold the counts, each in order."""
+
+    def __init__(self, reading: Reading, settings: Tokenization, folder: Path, limit: int) -> None:
+        self.reading, self.settings = reading, settings
+        self.tally = Tally(folder, limit)
+
+    def work(self, number: int, piece: Piece) -> Iterator[Step]:
+        """Count the tokens of a piece."""
+        done = 0
+        ends = Ends(self.settings.lines, b" \t\r" if self.settings.kind in ("word", "space") else b"")
+        for text in read(piece, self.reading):
+            ends.add(text)
+            count(text.data, self.settings, self.tally.table)
+            self.tally.trim()
+            done += len(text.data)
+            if done >= _COUNTED:
+                yield Step(number, done)
+                done = 0
+        yield Step(number, done, ends, last=True)
+
+    def rest(self) -> list[Path]:
+        """Where the counts are."""
+        self.tally.spill()
+        return self.tally.files
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some token ids, in a file, and at which of them documents begin."""
+
+    file: Path
+    begins: np.ndarray
+
+    def take(self, dtype: np.dtype) -> np.ndarray:
+        """The ids [T]; the file is no more."""
+        ids = np.fromfile(self.file, dtype)
+        self.file.unlink()
+        return ids
+
+
+@dataclass
+class Encode:
+    """Encodes pieces to parts, in files in `folder`."""
+
+    reading: Reading
+    tokenizer: Tokenizer
+    folder: Path
+
+    def work(self, number: int, piece: Piece) -> Iterator[Step]:
+        """Encode a piece."""
+        chunks: list[np.ndarray] = []
+        begins: list[int] = []
+        size = done = parts = 0
+        for text in read(piece, self.reading):
+            if text.begins:
+                begins.append(size)
+            chunks.append(self.tokenizer.encode(text.data))
+            size += len(chunks[-1])
+            done += len(text.data)
+            if done >= _ENCODED:
+                yield Step(number, done, self._part(f"{number}-{parts}.ids", chunks, begins))
+                size = done = 0
+                parts += 1
+        yield Step(number, done, self._part(f"{number}-{parts}.ids", chunks, begins), last=True)
+
+    def rest(self) -> None:
+        """Nothing."""
+
+    def _part(self, name: str, chunks: list[np.ndarray], begins: list[int]) -> Part:
+        """What has been gathered, which is emptied."""
+        part = Part(self.folder / name, np.array(begins, np.int64))
+        with part.file.open("xb") as out:
+            for chunk in chunks:
+                out.write(chunk.data)
+        chunks.clear()
+        begins.clear()
+        return part
