@@ -81,7 +81,11 @@ class Sampling:
             scores = scores.index_fill(-1, torch.tensor(self.without, device=scores.device), -torch.inf)
         best = scores.amax(-1, keepdim=True)
         if not best.isfinite().all():
-            why = "no id is left" if (best == -torch.inf).any() else "the model predicts NaN, its training has diverged"
+            why = (
+                "no id is left"
+                if (best == -torch.inf).any()
+                else "the model predicts NaN or infinity; its training has diverged"
+            )
             raise ValueError(f"nothing can be drawn: {why}")
         if self.temperature == 0:
             return nucleus(most_likely(scores, 1), 1.0)
