@@ -123,7 +123,8 @@ class TestDistribution:
             ({"top_p": 0.0}, "top_p: wanted a probability above 0 and at most 1, got 0.0"),
             ({"top_p": 1.1}, "top_p: wanted a probability above 0 and at most 1, got 1.1"),
             ({"top_p": float("nan")}, "top_p: wanted a probability above 0 and at most 1, got nan"),
-            ({"seed": -1}, "seed: wanted a number from 0 to 2^63 - 1, got -1"),
+            ({"seed": -1}, "seed: wanted a number from 0 to 2^32 - 1, got -1"),
+            ({"seed": 2**32}, "seed: wanted a number from 0 to 2^32 - 1, got 4294967296"),
         ],
     )
     def test_what_cannot_be(self, given_, said):

@@ -68,8 +68,8 @@ class Sampling:
             raise ValueError(f"top_k: wanted at least 1, or 0 for all, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: wanted a probability above 0 and at most 1, got {self.top_p}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed: wanted a number from 0 to 2^63 - 1, got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: wanted a number from 0 to 2^32 - 1, got {self.seed}")
 
     def distribution(self, scores: Tensor) -> Tensor:
         """The log-probabilities f64[B V] from which an id is drawn, of a model's scores or log-probabilities [B V].
