@@ -16,7 +16,7 @@ from rich.text import Text
 from seqtoolkit.sweep.design import described, shown
 from seqtoolkit.sweep.row import ENDED, Better, Row, best_of, counts
 
-WIDTH = 100
+WIDTH = 120
 """Columns that a final table has at least: on a narrower terminal its lines break, and none of it is cut off."""
 _STYLES = {"running": "cyan", "finished": "green", "pruned": "yellow", "failed": "red", "killed": "magenta"}
 _FRAME = 5
@@ -95,6 +95,9 @@ def table(rows: Iterable[Row], metric: str, *, runs: bool = True) -> Table:
     found = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for column in (found.columns[0], *found.columns[2 + len(keys) : 5 + len(keys) + len(sizes)]):
         column.justify, column.no_wrap = "right", True
+    found.columns[1].no_wrap = True
+    for column in found.columns[2 : 2 + len(keys)]:
+        column.overflow = "fold"
     if runs:
         found.columns[-1].no_wrap = True
     for row in rows:
@@ -129,5 +132,5 @@ def _some(rows: list[Row], most: int) -> list[Row]:
 
 def _short(keys: list[str]) -> list[str]:
     """Keys without what is before their last dot, where that tells them apart."""
-    last = [key.rpartition(".")[2] for key in keys]
+    last = [key.removesuffix(".use").rpartition(".")[2] for key in keys]
     return [short if last.count(short) == 1 else key for short, key in zip(last, keys, strict=True)]
