@@ -13,7 +13,6 @@ import torch
 
 from seqtoolkit.flow.batch import IGNORED, Batch
 from seqtoolkit.flow.source import Block, Source, joined
-from seqtoolkit.host.assemble import make_source
 from seqtoolkit.host.problem import one_line, show
 from seqtoolkit.trained import Trained
 
@@ -148,8 +147,7 @@ class Asker:
 
 def source_of(trained: Trained) -> Source:
     """The task of a trained model, as it is evaluated."""
-    plan = trained.pipeline.plan
-    return make_source(plan.evaluate_source, seed=plan.sections["run"].seed)
+    return trained.pipeline.evaluated()
 
 
 def answer(trained: Trained, questions: Sequence[str]) -> list[Answered]:

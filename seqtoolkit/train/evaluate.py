@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from seqtoolkit.flow.batch import Batch
+from seqtoolkit.flow.continuation import UNKNOWN, Sampling, follow, hear, textual
 from seqtoolkit.flow.core import State
 from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.model import LikelihoodHead
 from seqtoolkit.flow.source import Sample, Source
 from seqtoolkit.flow.view import View, look
 from seqtoolkit.train.optimize import Update, exact
+
+PROMPT, CONTINUED = 20, 20
+"""Of a sample of text: how many tokens are read at most, and how many are written."""
+SAMPLING = Sampling(without=(UNKNOWN,))
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,20 @@ class Evaluation:
     def _show(self, batch: Batch, predictions: Tensor, count: int) -> list[Sample]:
         if count <= 0:
             return []
+        if isinstance(self.graph.model.head, LikelihoodHead):
+            return self._continue(batch, count)
         said = predictions.float() if batch.targets.is_floating_point() else predictions.argmax(-1)
         answers = said[:, :count].cpu().numpy()
         inputs, targets = batch.inputs[:, :count].cpu().numpy(), batch.targets[:, :count].cpu().numpy()
         return [self.source.show(inputs[:, n], targets[:, n], answers[:, n]) for n in range(answers.shape[1])]
+
+    def _continue(self, batch: Batch, count: int) -> list[Sample]:
+        """How the model goes on with the beginning of some rows of text, beside how they go on."""
+        read, show = min(PROMPT, len(batch.inputs) // 2), self.source.show
+        if read < 1 or not textual(self.source):
+            return []
+        part = batch.part(0, count)
+        written = islice(follow(self.graph.model, hear(self.graph.model, part.inputs[:read]), SAMPLING), CONTINUED)
+        answers = torch.stack(list(written)).numpy()
+        inputs, targets = part.inputs[:read].cpu().numpy(), part.targets[read - 1 :][: len(answers)].cpu().numpy()
+        return [self.source.show(inputs[:, n], targets[:, n], answers[: len(targets), n]) for n in range(part.size)]
