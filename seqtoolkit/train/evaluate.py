@@ -144,4 +144,4 @@ class Evaluation:
         written = islice(follow(self.graph.model, hear(self.graph.model, part.inputs[:read]), SAMPLING), CONTINUED)
         answers = torch.stack(list(written)).numpy()
         inputs, targets = part.inputs[:read].cpu().numpy(), part.targets[read - 1 :][: len(answers)].cpu().numpy()
-        return [self.source.show(inputs[:, n], targets[:, n], answers[: len(targets), n]) for n in range(part.size)]
+        return [show(inputs[:, n], targets[:, n], answers[: len(targets), n]) for n in range(part.size)]
