@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from seqtoolkit_language.array import Tokens, Writer
 from seqtoolkit_language.corpus import File, Reading, read, resolve
 from seqtoolkit_language.crew import Alone, Crew
-from seqtoolkit_language.job import Count, Encode, Part, total
+from seqtoolkit_language.end import total
+from seqtoolkit_language.job import Count, Encode, Part
 from seqtoolkit_language.shelf import CacheError, Report, keep, room
 from seqtoolkit_language.tally import ENTRIES, merged
 from seqtoolkit_language.tokenizer import EOS, Tokenization, Tokenizer

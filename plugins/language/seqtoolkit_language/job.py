@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from seqtoolkit_language.corpus import Piece, Reading, Text, read
+from seqtoolkit_language.corpus import Piece, Reading, read
 from seqtoolkit_language.crew import Step
+from seqtoolkit_language.end import Ends
 from seqtoolkit_language.tally import Tally
 from seqtoolkit_language.tokenizer import Tokenization, Tokenizer, count
 
 _COUNTED, _ENCODED = 1 << 20, 4 << 20
 """Bytes of text after which a process says how far it has come."""
-
-
-@dataclass
-class Ends:
-    """How many <eos> there are in some text, and at its ends, where that depends on the text before and behind it.
-
-    Attributes:
-        inside: of lines, and of documents that end where another begins.
-        begins: whether a document begins with the text.
-        closed: whether an <eos> is the last token, so that a document which ends there needs no more.
-    """
-
-    lines: bool
-    blank: bytes
-    """White space that is no token."""
-    inside: int = 0
-    begins: bool = False
-    closed: bool | None = None
-
-    def add(self, text: Text) -> None:
-        """Go on with a text."""
-        if text.begins and self.closed is None:
-            self.begins = True
-        elif text.begins:
-            self.inside += not self.closed
-        if self.lines:
-            self.inside += text.data.count(b"\n")
-        self.closed = self.lines and text.data.rstrip(self.blank).endswith(b"\n")
-
-
-def total(ends: Iterable[Ends]) -> int:
-    """How many <eos> there are in all pieces of a corpus, in order."""
-    number, closed = 0, True
-    for piece in ends:
-        if piece.closed is not None:
-            number += piece.inside + (piece.begins and not closed)
-            closed = piece.closed
-    return number + (not closed)
 
 
 class Count:
@@ -65,7 +28,7 @@ class Count:
     def work(self, number: int, piece: Piece) -> Iterator[Step]:
         """Count the tokens of a piece."""
         done = 0
-        ends = Ends(self.settings.lines, b" \t\r" if self.settings.kind in ("word", "space") else b"")
+        ends = Ends(self.settings)
         for text in read(piece, self.reading):
             ends.add(text)
             count(text.data, self.settings, self.tally.table)
