@@ -79,8 +79,10 @@ def pieces(files: Sequence[File], reading: Reading, target: int = 8 << 20) -> li
             bounds = [0, *_cuts(file, reading, max(target, 1)), file.size]
             cut += [Piece(file.path, *bound, file.size, file.mtime_ns) for bound in pairwise(bounds)]
     if not any(_head(piece.path, reading.field) for piece in cut):
-        which = f"{files[0].path} is" if len(files) == 1 else f"all {len(files)} files are, from {files[0].path} on,"
-        raise CorpusError(f"{which} empty: there is nothing to read" if files else "no files: there is nothing to read")
+        which = f"{files[0].path} is empty" if files else "no file is given"
+        if len(files) > 1:
+            which = f"all {len(files)} files are empty, from {files[0].path} on"
+        raise CorpusError(f"{which}: there is nothing to read")
     return cut
 
 
@@ -97,7 +99,9 @@ def read(piece: Piece, reading: Reading) -> Iterator[Text]:
     texts = _texts(piece, reading)
     if not reading.split:
         return texts
-    return split.select(texts, reading, lambda: _beginning(piece, reading))
+    if _is_cut_inside(piece, reading):
+        return texts if split.chosen(_beginning(piece, reading), reading) else iter(())
+    return split.select(texts, reading)
 
 
 def count_documents(files: Sequence[File], reading: Reading, most: int = 2) -> int:
@@ -105,16 +109,19 @@ def count_documents(files: Sequence[File], reading: Reading, most: int = 2) -> i
     reading = dataclasses.replace(resolve(files, reading), split="")
     count = 0
     for piece in pieces(files, reading):
-        one = reading.format in ("plain", "gutenberg") and not piece.path.startswith(dataset.PREFIX)
-        if one and piece.start:
-            continue
-        for text in read(piece, reading):
+        one = _is_cut_inside(piece, reading)
+        for text in () if one and piece.start else read(piece, reading):
             count += text.begins
             if one or count >= most:
                 break
         if count >= most:
             break
     return count
+
+
+def _is_cut_inside(piece: Piece, reading: Reading) -> bool:
+    """Say whether the piece may be a part of one document: only a file of plain text is cut inside of one."""
+    return reading.format == "plain" and not piece.path.startswith(dataset.PREFIX)
 
 
 def _texts(piece: Piece, reading: Reading) -> Iterator[Text]:
@@ -128,7 +135,7 @@ def _texts(piece: Piece, reading: Reading) -> Iterator[Text]:
 
 
 def _beginning(piece: Piece, reading: Reading) -> bytes:
-    """Give the first 4 KiB of the document that goes on into a piece: of its file, as only plain text is cut inside."""
+    """Give the first 4 KiB of the document that a file of plain text is."""
     head = b""
     for text in _texts(dataclasses.replace(piece, start=0, stop=None), reading):
         head += text.data

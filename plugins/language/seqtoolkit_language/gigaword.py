@@ -54,9 +54,15 @@ def _name(data: bytes, start: int) -> str:
 def _prose(data: bytes, start: int, end: int) -> bytes:
     headline = b" ".join(_between(data, b"<HEADLINE>", b"</HEADLINE>", start, end).split())
     body = _between(data, b"<TEXT>", b"</TEXT>", start, end)
+    lines = [headline]
     if b"<P>" in body:
-        body = body.replace(b" \n", b"\n").replace(b"\n", b" ").replace(b"</P>", b"\n").replace(b"<P>", b"\n")
-    lines = [headline, *map(bytes.strip, body.split(b"\n")), b""]
+        if b" \n" in body:
+            body = body.replace(b" \n", b"\n")
+        for part in body.replace(b"\n", b" ").split(b"<P>"):
+            paragraph, _, bare = part.partition(b"</P>")
+            lines += (paragraph.strip(), bare.strip())
+    else:
+        lines += map(bytes.strip, body.split(b"\n"))
     prose = b"\n".join(filter(None, lines))
     if b"&" in prose:
         for entity, character in _ENTITIES:

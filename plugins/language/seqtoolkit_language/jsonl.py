@@ -51,15 +51,20 @@ def encode(text: str, errors: str) -> bytes:
 
 
 def _lines(chunks: Iterable[bytes], piece: Piece) -> Iterator[tuple[int, bytes]]:
-    offset, held = piece.start, b""
+    offset = piece.start
+    held: list[bytes] = []
+    size = 0
     for chunk in chunks:
-        *ended, held = (held + chunk).split(b"\n")
-        for line in ended:
-            yield offset, line
-            offset += len(line) + 1
-        if len(held) > LARGEST:
+        first, *more = chunk.split(b"\n")
+        held.append(first)
+        size += len(first)
+        for part in more:
+            yield offset, b"".join(held)
+            offset += size + 1
+            held, size = [part], len(part)
+        if size > LARGEST:
             raise _error(piece, offset, "is longer than 32 MiB, and a JSON value is read whole")
-    yield offset, held
+    yield offset, b"".join(held)
 
 
 def _text(data: bytes, piece: Piece, offset: int, reading: Reading) -> bytes:

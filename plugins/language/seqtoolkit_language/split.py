@@ -1,7 +1,7 @@
 """Splits documents into train, valid and test by a hash of how each begins."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from seqtoolkit_language.reading import Reading, Text
 
@@ -18,28 +18,24 @@ def chosen(head: bytes, reading: Reading) -> bool:
     return reading.split == "train"
 
 
-def select(texts: Iterable[Text], reading: Reading, head: Callable[[], bytes]) -> Iterator[Text]:
-    """Give the texts of the documents in the split; `head` gives the beginning of one that is under way at first."""
+def select(texts: Iterable[Text], reading: Reading) -> Iterator[Text]:
+    """Give the texts of the documents in the split; the first text begins a document."""
     waiting: list[Text] = []
-    keep: bool | None = None
+    keep = False
     for text in texts:
         if text.begins:
             yield from _decided(waiting, reading)
-            waiting, keep = [text], None
+            waiting = [text]
         elif waiting:
             waiting.append(text)
-        elif keep is None:
-            keep = chosen(head(), reading)
-        if not waiting:
-            if keep:
-                yield text
-        elif sum(len(part.data) for part in waiting) >= HEAD:
-            kept = list(_decided(waiting, reading))
+        elif keep:
+            yield text
+        if waiting and sum(len(part.data) for part in waiting) >= HEAD:
+            kept = _decided(waiting, reading)
             keep, waiting = bool(kept), []
             yield from kept
     yield from _decided(waiting, reading)
 
 
-def _decided(waiting: list[Text], reading: Reading) -> Iterator[Text]:
-    if waiting and chosen(b"".join(text.data for text in waiting), reading):
-        yield from waiting
+def _decided(waiting: list[Text], reading: Reading) -> list[Text]:
+    return waiting if waiting and chosen(b"".join(text.data for text in waiting), reading) else []
