@@ -13,10 +13,12 @@ from torch.autograd.function import once_differentiable
 from seqtoolkit.flow.batch import IGNORED
 
 MEBI = 1 << 20
-TILE = 1 << 20
-"""Bytes of logits that are exponentiated at a time on a CPU: what stays in its second-level cache."""
-NARROWEST = 256
-"""The least columns of a tile, below which products are slow."""
+TILE = 2 << 20
+"""Bytes of logits that each thread of a CPU exponentiates at a time: about what stays in a second-level cache."""
+CACHED = 16 << 20
+"""Bytes of logits that a CPU works through before it comes back to them: what stays in its last-level cache."""
+FEWEST, NARROWEST = 256, 256
+"""The least rows and columns for the sake of a cache, below which products are slow."""
 
 
 def log_likelihood(
@@ -24,7 +26,7 @@ def log_likelihood(
     table: Tensor,
     bias: Tensor | None,
     targets: Tensor,
-    chunk: int = 64,
+    chunk: int = 128,
     rows: Tensor | None = None,
 ) -> Tensor:
     """The log of softmax(hidden table' + bias) at each target, 0 where that is IGNORED; of the shape of `targets`.
@@ -68,17 +70,19 @@ class Plan:
     exact: torch.dtype
     """Of the softmax, and of all sums."""
 
-    def heights(self, rows: int, classes: int) -> int:
-        """How many rows are in memory at a time, in chunks of like size."""
-        most = max(1, self.chunk * MEBI // (classes * self.exact.itemsize))
-        return -(-rows // -(-rows // most)) if rows else 1
+    def tile(self, rows: int, classes: int, device: torch.device) -> tuple[int, int]:
+        """How many rows are in memory at a time, and how many classes are in a tile; in parts of like size."""
+        size, cached = self.exact.itemsize, device.type == "cpu"
+        most = max(1, self.chunk * MEBI // (classes * size))
+        height = _even(rows, min(most, max(FEWEST, CACHED // (classes * size))) if cached else most)
+        return height, _even(
+            classes, max(NARROWEST, TILE * torch.get_num_threads() // (height * size)) if cached else classes
+        )
 
-    def widths(self, rows: int, classes: int, device: torch.device) -> int:
-        """How many classes are in a tile, in tiles of like size."""
-        if device.type != "cpu":
-            return classes
-        most = max(NARROWEST, TILE // (rows * self.exact.itemsize))
-        return -(-classes // -(-classes // most))
+
+def _even(whole: int, most: int) -> int:
+    """The size of the fewest equal parts of at most so many."""
+    return -(-whole // max(1, -(-whole // most))) or 1
 
 
 class Gradients(NamedTuple):
@@ -150,8 +154,7 @@ def _walk(
     with torch.autocast(device.type, enabled=False):
         table = table.to(plan.factor)
         bias = None if bias is None else bias.to(plan.factor)
-        height = plan.heights(len(hidden), len(table))
-        width = plan.widths(height, len(table), device)
+        height, width = plan.tile(len(hidden), len(table), device)
         spans = [slice(start, min(start + width, len(table))) for start in range(0, len(table), width)]
         logits = torch.empty(height * width, dtype=plan.factor, device=device)
         chances = torch.empty(height * (len(table) if learning else width), dtype=plan.exact, device=device)

@@ -39,7 +39,7 @@ class Softmax(LikelihoodHead):
         tied: bool = True,  # noqa: FBT001, FBT002  a pipeline's
         dropout: float = 0.0,
         bias: bool = True,  # noqa: FBT001, FBT002  a pipeline's
-        chunk: int = 64,
+        chunk: int = 128,
     ) -> None:
         super().__init__()
         self.classes, self.chunk, self.tied = _classes(target_spec), _positive(chunk), tied
@@ -91,7 +91,7 @@ class AdaptiveSoftmax(LikelihoodHead):
         cutoffs: list[int],
         div_value: float = 4.0,
         dropout: float = 0.0,
-        chunk: int = 64,
+        chunk: int = 128,
     ) -> None:
         super().__init__()
         self.classes, self.chunk = _classes(target_spec), _positive(chunk)
@@ -116,7 +116,7 @@ class AdaptiveSoftmax(LikelihoodHead):
             clusters = clusters.where(targets < begin, ends[0] + cluster)
         found = log_likelihood(hidden, self.softmax.head.weight, None, clusters, self.chunk)
         flat = hidden.flatten(0, -2)
-        for tail, begin, end in zip(self.softmax.tail, ends, ends[1:], strict=True):
+        for tail, begin, end in zip(self.softmax.tail, ends[:-1], ends[1:], strict=True):
             inside = (targets >= begin) & (targets < end)
             rows, asked = inside.flatten().nonzero()[:, 0], (targets - begin).where(inside, IGNORED)
             short, table = tail.get_submodule("0")(flat[rows]), tail.get_parameter("1.weight")

@@ -16,7 +16,7 @@ from seqtoolkit.flow.loss import Loss
 from seqtoolkit.flow.metric import Metric
 from seqtoolkit.flow.source import Sample
 from seqtoolkit.testing.law import demand, same
-from seqtoolkit.testing.sketch import Sketch, anywhere, learned, noise, right, wrong
+from seqtoolkit.testing.sketch import Sketch, anywhere, learned, likely, noise, right, wrong
 from seqtoolkit.testing.stream import EACH_SPLIT
 
 SCALES = (1.0, 4.0, 16.0)
@@ -54,7 +54,9 @@ def ignored(sketch: Sketch) -> None:
     for seed, batch in enumerate(sketch.few(graph)):
         generator = torch.Generator().manual_seed(seed)
         coin = torch.rand(batch.targets.shape, generator=generator) < 0.5
-        if not batch.targets.is_floating_point():
+        if likely(graph):
+            _silent(graph, batch)
+        elif not batch.targets.is_floating_point():
             some = replace(batch, targets=batch.targets.masked_fill(coin, IGNORED), mask=batch.mask & ~anywhere(coin))
             for each in (batch, some):
                 _indifferent("where targets are ignored", graph, each, ~learned(each), list(parts))
@@ -88,7 +90,7 @@ def rows(sketch: Sketch) -> None:
         batch = graph.collate(block)
         inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
         with torch.no_grad():
-            return batch, model(inputs, None, batch.first, batch.answers)[0]
+            return batch, model(inputs, None, batch.first, batch.answers, batch.targets)[0]
 
     indexes = np.arange(graph.collate.size, dtype=np.int64)
     batch, predictions = made(indexes)
@@ -151,6 +153,9 @@ def trains(sketch: Sketch) -> None:
 
 
 def _classes(graph: Graph) -> int:
+    """How many numbers a prediction has; 0 where it is the log-likelihood of its target."""
+    if likely(graph):
+        return 0
     size = graph.flowing["predictions"].axes[-1]
     return size if isinstance(size, int) else 1
 
@@ -169,6 +174,15 @@ def _measured(graph: Graph, given: list[Batch], answer: Callable[[Batch, int], T
         founds.append({name: torch.stack([one[name] for one in each]).sum(0) for name in each[0]})
     measured = {name: metric.result(founds[0][name]) for name, metric in graph.metrics.items()}
     return {"loss": min((total / count).item() for total, count in (found["loss"] for found in founds)), **measured}
+
+
+def _silent(graph: Graph, batch: Batch) -> None:
+    """Demand of the model's own predictions, where those are log-likelihoods, 0 where a target is ignored."""
+    coin = torch.rand(batch.targets.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    some = batch.targets.masked_fill(coin, IGNORED)
+    with torch.no_grad():
+        predictions, _ = graph.model.eval()(batch.inputs, None, batch.first, batch.answers, some)
+    demand(not predictions[some == IGNORED].any(), "predictions where targets are ignored: wanted 0")
 
 
 def _indifferent(where: str, graph: Graph, batch: Batch, places: Tensor, names: list[str]) -> None:

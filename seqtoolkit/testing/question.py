@@ -29,7 +29,7 @@ def asked(sketch: Sketch) -> None:
     for each in (alone, batch):
         inputs = each.inputs.double() if each.inputs.is_floating_point() else each.inputs
         with torch.no_grad():
-            founds.append(model(inputs, None, each.first, each.answers)[0])
+            founds.append(model(inputs, None, each.first, each.answers, each.targets)[0])
     same("predictions for a question in company", founds[1][: alone.answers, 0], founds[0][:, 0], EXACT)
     numbers = alone.targets.is_floating_point()
     known = learned(alone)

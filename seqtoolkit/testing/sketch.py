@@ -15,6 +15,7 @@ from seqtoolkit.experiment import SECTIONS, Experiment
 from seqtoolkit.flow.batch import IGNORED, Batch
 from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.model import LikelihoodHead
 from seqtoolkit.flow.source import Source
 from seqtoolkit.host.assemble import assemble, make_source
 from seqtoolkit.host.config import Plan, freeze, load
@@ -92,8 +93,18 @@ def anywhere(places: Tensor) -> Tensor:
     return places.flatten(2).any(-1) if places.dim() > 2 else places
 
 
+def likely(graph: Graph) -> bool:
+    """Whether predictions are the log-likelihoods of the targets."""
+    return isinstance(graph.model.head, LikelihoodHead)
+
+
 def right(batch: Batch, classes: int) -> Tensor:
-    """The answer that is right: logits [U B ... C] of one for the target, where targets are ids; else the targets."""
+    """The answer that is right: logits [U B ... C] of one for the target, where targets are ids; else the targets.
+
+    Of 0 classes it is the log-likelihood of each target [U B], 0.
+    """
+    if not classes:
+        return torch.zeros(batch.targets.shape)
     if batch.targets.is_floating_point():
         return batch.targets
     return F.one_hot(batch.targets.masked_fill(~learned(batch), 0), classes).float()
@@ -101,10 +112,13 @@ def right(batch: Batch, classes: int) -> Tensor:
 
 def wrong(batch: Batch, classes: int) -> Tensor:
     """The answer that is wrong everywhere."""
+    if not classes:
+        return -learned(batch).float()
     return right(batch, classes).roll(1, -1) if not batch.targets.is_floating_point() else batch.targets + 1
 
 
 def noise(batch: Batch, classes: int, seed: int = 0) -> Tensor:
     """An answer at random."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(right(batch, classes).shape, generator=generator)
+    drawn = torch.randn(right(batch, classes).shape, generator=generator)
+    return drawn if classes else -drawn.abs() * learned(batch)
