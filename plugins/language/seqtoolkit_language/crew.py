@@ -79,8 +79,11 @@ def _start() -> Member:
 
 def _lost(process: subprocess.Popen[bytes]) -> CacheError:
     code = process.wait()
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    return CacheError(f"a process that reads the corpus {how}: if memory has run out, free some, and run again")
+    if code < 0:
+        how = f"was killed by {signal.Signals(-code).name}: if memory has run out, free some, and run again"
+    else:
+        how = f"ended with code {code}: what it has printed says why"
+    return CacheError(f"a process that reads the corpus {how}")
 
 
 @dataclass

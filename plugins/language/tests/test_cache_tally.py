@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from seqtoolkit_language import tally
 
-TOKENS = st.text(alphabet="ab\n\t\"\\é\u2028\U0001f600,[]", max_size=3)
+TOKENS = st.text(alphabet='ab\n\t"\\é\u2028\U0001f600,[]', max_size=3)
 
 
 @settings(max_examples=60, deadline=None)
