@@ -1,10 +1,9 @@
 """Text as words: by letters and punctuation (`Word`), or by white space alone (`Space`)."""
 
 import re
-import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
 
@@ -14,6 +13,7 @@ from seqtoolkit_language.memory import Memory
 from seqtoolkit_language.tokenization import Tokenization
 from seqtoolkit_language.vocabulary import EOS, SPECIAL, UNK, Vocabulary, select
 
+PART = 4096
 JOINER = "'\N{RIGHT SINGLE QUOTATION MARK}\N{HYPHEN}\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}-"
 BEFORE = frozenset(
     ".,;:!?%)]}'\N{RIGHT SINGLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{HORIZONTAL ELLIPSIS}"
@@ -29,7 +29,7 @@ AFTER = frozenset(
 def marks() -> str:
     """Return the combining marks of Unicode (categories M*) as ranges for a regular expression's set."""
     ranges: list[list[int]] = []
-    for code in range(sys.maxunicode + 1):
+    for code in chain(range(0x20000), range(0xE0000, 0xE1000)):  # the other planes are of ideographs, or unassigned
         if unicodedata.category(chr(code))[0] == "M":
             if ranges and ranges[-1][1] == code - 1:
                 ranges[-1][1] = code
@@ -75,6 +75,20 @@ def lower(data: bytes, settings: Tokenization) -> str:
     return text.lower() if settings.lowercase else text
 
 
+def split(text: str) -> Iterator[str]:
+    """Split text at white space as str.split does, a few KiB at a time: then the strings stay in the fast caches."""
+    return chain.from_iterable(part.split() for part in _parts(text))
+
+
+def _parts(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        stop = text.find(" ", start + PART)
+        stop = len(text) if stop < 0 else stop
+        yield text[start:stop]
+        start = stop
+
+
 class _Ids(dict[str, int]):
     """Ids by token; UNK for every other."""
 
@@ -92,12 +106,12 @@ class Word:
     def __init__(self, settings: Tokenization, vocabulary: Vocabulary, dtype: np.dtype) -> None:
         self.settings, self.vocabulary, self.dtype = settings, vocabulary, dtype
         self.ids = _Ids((token, i) for i, token in enumerate(vocabulary.tokens) if token)
-        self.memory = Memory(lambda chunk: tuple(self.ids[word] for word in words(chunk)))
+        self.memory = Memory(self._chunk)
 
     @staticmethod
     def count(data: bytes, settings: Tokenization, table: dict[str, int]) -> None:
         """Add the words of `data` to a table."""
-        for chunk, number in Counter(lower(data, settings).split()).items():
+        for chunk, number in Counter(split(lower(data, settings))).items():
             for word in (chunk,) if settings.kind == "space" else _words(chunk):
                 table[word] = table.get(word, 0) + number
 
@@ -111,16 +125,20 @@ class Word:
         text = lower(data, self.settings)
         if self.settings.kind == "word":
             return self._cut(text)
-        found = (text.replace("\n", " <eos> ") if self.settings.lines else text).split()
-        return np.fromiter(map(self.ids.__getitem__, found), self.dtype, len(found))
+        if self.settings.lines:
+            text = text.replace("\n", " <eos> ")
+        return np.fromiter(map(self.ids.__getitem__, split(text)), self.dtype)
 
     def _cut(self, text: str) -> np.ndarray:
         if self.settings.lines:
             # The text's own "<eos>" are three words either way: apart, they are not mistaken for a line break's.
             text = text.replace("<eos>", "< eos >").replace("\n", " <eos> ")
-            self.memory["<eos>"] = (EOS,)
-        chunks = text.split()
-        return np.fromiter(chain.from_iterable(map(self.memory.__getitem__, chunks)), self.dtype)
+        return np.fromiter(chain.from_iterable(map(self.memory.__getitem__, split(text))), self.dtype)
+
+    def _chunk(self, chunk: str) -> tuple[int, ...]:
+        if self.settings.lines and chunk == "<eos>":
+            return (EOS,)
+        return tuple(self.ids[word] for word in words(chunk))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the words with blanks between them (for `word`: as one writes punctuation), <eos> as a line break."""
