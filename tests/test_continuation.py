@@ -207,6 +207,11 @@ class TestFollow:
         followed = {each: {after for before, after in pairwise(said) if before == each} for each in said}
         assert followed == allowed
 
+    def test_the_least_draw_is_of_an_id_that_is_left(self, monkeypatch):
+        """Even a draw of exactly 0, one in many, falls on no id without probability."""
+        monkeypatch.setattr(continuation, "_DRAWS", 1)
+        assert told(Chain(*self.rows), ids([0]), Sampling(without=(0, 1)), 1).tolist() == [[2]]
+
     def test_the_likeliest(self):
         """Without temperature the seed says nothing."""
         model = Chain((1, 2, 0), (0, 1, 2), (3, 2, 1))

@@ -369,7 +369,7 @@ class TestPredict:
 
     def test_a_task_without_questions(self, type_in, run, monkeypatch):
         """It is said in one line."""
-        monkeypatch.setattr("seqtoolkit.question.make_source", lambda block, seed: Silent())
+        monkeypatch.setattr("seqtoolkit.question.source_of", lambda trained: Silent())
         code, _, err = type_in("predict", run, "1")
         assert (code, err) == (2, "seqtoolkit: the task Silent takes no questions\n")
 

@@ -5,6 +5,7 @@ import builtins
 import io
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from seqtoolkit import Pipeline, writer
 from seqtoolkit.flow.continuation import Sampling
 from seqtoolkit.flow.source import Source
 from seqtoolkit.flow.spec import record
+from seqtoolkit.question import source_of
 from seqtoolkit.trained import Trained
 from seqtoolkit.writer import Writer
 
@@ -228,6 +230,22 @@ class TestPrompt:
         assert type_in("predict", "r", "--prompt", "The union") == (0, f"The union{text}\n", "")
         assert len(text.split()) > 50
 
+    def test_it_is_seen_while_it_is_written(self, type_in, texts, monkeypatch):
+        """In a pipe too: when the model is asked for a word, all but the two before it are out."""
+
+        class Pipe(io.StringIO):
+            out = 0
+
+            def flush(self):
+                self.out = self.tell()
+
+        pipe, seen = Pipe(), []
+        texts.model.on, texts.model.doubt = lambda _: seen.append(pipe.getvalue()[: pipe.out]), 0.0
+        monkeypatch.setattr(sys, "stdout", pipe)
+        type_in("predict", "r", "--prompt", "The", "--tokens", 5)
+        assert seen == ["", "The", "The is", "The is strong", "The is strong."]
+        assert pipe.getvalue() == "The is strong. is strong\n"
+
     def test_how_it_goes_on(self, type_in):
         """Each option of sampling is heard."""
         options = {"temperature": 2.0, "top_k": 5, "top_p": 0.8, "seed": 3}
@@ -370,27 +388,48 @@ class TestPrompt:
 
 
 class TestRun:
-    """With a run as pipelines leave it."""
+    """With a run as a shipped pipeline leaves it."""
+
+    prompt = "She said the UNION"
 
     @pytest.fixture(scope="class")
-    def run(self, tiny, tmp_path_factory):
-        """A small run whose task is no text."""
-        return Pipeline.load("program_eval", [*tiny, "run.steps=1", "evaluate.every=1"]).run(tmp_path_factory.mktemp("runs")).folder
+    def run(self, tmp_path_factory):
+        """A small run on a text that is gone since, and with it all that was made of it beside it."""
+        place = tmp_path_factory.mktemp("text")
+        text = place / "text.txt"
+        text.write_text('The union is strong.\n"Is it?" she said.\n' * 20)
+        small = ["batch.size=4", "source.bptt=8", "model.encoder.size=8", "model.core.hidden_size=8", "run.steps=2"]
+        data = [*(f"source.{each}={text}" for each in ("train", "valid", "test")), "source.vocabulary=20", "track=none"]
+        rest = ["evaluate.baselines=false", "evaluate.every=2", "run.checkpoint_every=2"]
+        folder = Pipeline.load("language", [*small, *data, *rest]).run(tmp_path_factory.mktemp("runs")).folder
+        shutil.rmtree(place)
+        return folder
 
-    @pytest.mark.parametrize("words", [["--prompt", "The"], ["--seed", "3"]])
-    def test_a_task_that_is_no_text(self, run, type_in, words):
-        """It takes no prompts, and says what it takes."""
-        said = "seqtoolkit: the task program_eval takes no prompts; ask a QUESTION\n"
-        assert type_in("predict", run, "--checkpoint", "last", *words) == (2, "", said)
+    def test_words_of_its_text(self, run, type_in):
+        """It goes on in the words that it has learned; the same seed says the same."""
+        code, out, err = type_in("predict", run, "--prompt", self.prompt, "--tokens", 60)
+        assert (code, err) == (0, "")
+        assert out.startswith(self.prompt)
+        known = {"The", "union", "is", "strong", "Is", "it", "she", "said"}
+        assert known >= set(re.findall(r"\w+", out.removeprefix(self.prompt))) > {"union", "strong"}
+        assert type_in("predict", run, "--prompt", self.prompt, "--tokens", 60)[1] == out
 
-    def test_its_model_goes_on(self, run, type_in, monkeypatch):
-        """Were its symbols words, it would write what its model finds likeliest, symbol by symbol."""
-        monkeypatch.setattr("seqtoolkit.question.make_source", lambda block, seed: Words())
-        trained = Trained.find(run, "last")
-        ids = [1, 2, 3]
+    def test_the_likeliest_words(self, run, type_in):
+        """Without temperature they are what its model finds likeliest after all that stands there, word by word."""
+        trained = Trained.find(run)
+        source = source_of(trained)
+        ids = [source.end, *source.encode(self.prompt).tolist()]
         with torch.no_grad():
-            for _ in range(5):
+            for _ in range(8):
                 predictions, _ = trained.model(torch.tensor(ids)[:, None])
                 ids.append(int(predictions[-1, 0, 1:].argmax()) + 1)
-        words = ("--checkpoint", "last", "--prompt", "the state", "--temperature", 0, "--tokens", 5)
-        assert type_in("predict", run, *words)[1] == f"the state{Words().decode(ids[1:])[len('the state') :]}\n"
+        before = len(source.decode(source.encode(self.prompt)))
+        wanted = f"{self.prompt}{source.decode(np.array(ids[1:]))[before:]}\n"
+        assert type_in("predict", run, "--prompt", self.prompt, "--temperature", 0, "--tokens", 8)[1] == wanted
+
+    @pytest.mark.parametrize("words", [["--prompt", "The"], ["--seed", "3"]])
+    def test_a_task_that_is_no_text(self, run, type_in, monkeypatch, words):
+        """It takes no prompts, and says what it takes."""
+        monkeypatch.setattr("seqtoolkit.question.source_of", lambda _: SimpleNamespace(asks="`1`"))
+        said = "seqtoolkit: the task text takes no prompts; ask a QUESTION\n"
+        assert type_in("predict", run, *words) == (2, "", said)
