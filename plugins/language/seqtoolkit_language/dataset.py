@@ -85,14 +85,27 @@ def _load(place: str) -> Any:
     except ImportError:
         raise CorpusError(f"{place}: data sets need an extra: pip install 'seqtoolkit-language[datasets]'") from None
     name, _, split = place.removeprefix(PREFIX).partition(":")
+    if not name:
+        raise CorpusError(f"{place}: no data set is named; write datasets:NAME[/CONFIG][:SPLIT]")
     try:
         if name.startswith((".", "/", "~")):
-            loaded = datasets.load_from_disk(Path(name).expanduser())
-            return loaded[split or "train"] if isinstance(loaded, dict) else loaded
+            return _split(datasets.load_from_disk(Path(name).expanduser()), place, split)
         owner, _, rest = name.partition("/")
         name, _, config = rest.partition("/")
         full = f"{owner}/{name}" if name else owner
         return datasets.load_dataset(full, config or None, split=split or "train")
+    except CorpusError:
+        raise
     except Exception as error:  # a loader raises errors of many libraries; the user needs one line
         reason = str(error).strip().split("\n")[0]
         raise CorpusError(f"{place}: the data set cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
+def _split(loaded: Any, place: str, split: str) -> Any:
+    """Choose the split of a data set on disk, which is saved with splits or without."""
+    there = list(loaded) if isinstance(loaded, dict) else []
+    if not split and not there:
+        return loaded
+    if (split or "train") not in there:
+        raise CorpusError(f"{place}: no split {split or 'train'!r}; its splits: {', '.join(there) or 'none'}")
+    return loaded[split or "train"]
