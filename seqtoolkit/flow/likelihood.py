@@ -200,9 +200,10 @@ def _softmaxes(
 ) -> tuple[Tensor, Tensor]:
     """Fill each tile with the softmax over its own classes; the targets' logits [n], each tile's log of its sum [tiles n].
 
-    The sum is read off the greatest chance, exp(greatest logit - log of the sum): torch's softmax makes one pass.
+    Both are less the greatest logit of all, so that nothing is lost of large ones. The log of a tile's sum is read off
+    its greatest chance, exp(greatest logit - log of the sum): torch's softmax makes one pass.
     """
-    picked, norms = tiles[0].new_zeros(len(rows)), []
+    picked, peaks, logs = tiles[0].new_zeros(len(rows)), [], []
     for span, tile in zip(spans, tiles, strict=True):
         made = logits[: tile.numel()].view_as(tile)
         if bias is None:
@@ -212,8 +213,10 @@ def _softmaxes(
         inside, index = _inside(targets, span)
         picked = made.gather(1, index)[:, 0].to(picked.dtype).where(inside, picked)
         torch.softmax(made, -1, tile.dtype, out=tile)
-        norms.append(made.amax(-1) - tile.amax(-1).log_())
-    return picked, torch.stack(norms)
+        peaks.append(made.amax(-1).to(tile.dtype))
+        logs.append(tile.amax(-1).log_())
+    highest = torch.stack(peaks).amax(0)
+    return picked - highest, torch.stack(peaks) - highest - torch.stack(logs)
 
 
 def _gather(into: Gradients, tile: Tensor, rows: Tensor, table: Tensor, span: slice) -> None:
