@@ -359,8 +359,8 @@ class TestCommand:
         code, out, err = type_in(*words)
         assert code == 0
         lines = out.splitlines()
-        assert lines[0].split() == ["trial", "status", "hidden_size", "step", "valid/accuracy", "time", "run"]
-        assert [line.split()[1:5] for line in lines[1:3]] == [
+        assert " ".join(lines[0].split()) == "trial status hidden_size parameters step valid/accuracy time run"
+        assert [line.split()[1:3] + line.split()[4:6] for line in lines[1:3]] == [
             ["finished", "9", "6/6", "0.3600"],
             ["finished", "8", "6/6", "0.3200"],
         ]

@@ -133,6 +133,10 @@ class TestReference:
         [
             (["model.core=rmc,lstm"], ["model.core=rmc"]),
             (["model.core.use=rmc,lstm"], []),
+            (
+                ["model.core={use: rmc, mem_slots: 2}", "model.core.use=rmc,lstm"],
+                ["model.core={use: rmc, mem_slots: 2}"],
+            ),
             (["model.core={use: rmc, mem_slots: 2},lstm"], ["model.core={use: rmc, mem_slots: 2}"]),
             (["model.core=gru,lstm"], []),
             (["model.core=lstm", "run.seed=0,1"], []),
