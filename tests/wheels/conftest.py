@@ -7,9 +7,12 @@ import shlex
 import subprocess
 import sys
 import venv
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
@@ -49,6 +52,37 @@ class Environment:
         self("python", "-m", "pip", "install", "-q", "--no-compile", *wanted)
 
 
+def needed(site: Path) -> list[Distribution]:
+    """What the distributions in `site` need by their own word, directly or not, as it is installed where the tests run."""
+    own = [*distributions(path=[str(site)])]
+    seen = {(canonicalize_name(each.name), "") for each in own}
+    found, waiting = {}, [(each, "") for each in own]
+    while waiting:
+        user, extra = waiting.pop()
+        for requirement in map(Requirement, user.requires or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                name = canonicalize_name(requirement.name)
+                for key in {(name, each) for each in ("", *requirement.extras)} - seen:
+                    seen.add(key)
+                    found[name] = Distribution.from_name(name)
+                    waiting.append((found[name], key[1]))
+    return [*found.values()]
+
+
+def lend(site: Path, lent: list[Distribution]) -> None:
+    """Put links to the files of these distributions into `site`; one for a whole folder that no other has files in."""
+    names = {each.name for each in lent}
+    others = [each for each in distributions() if each.name not in names]
+    shared = {folder for other in others for file in other.files or () for folder in file.parents}
+    for each in lent:
+        for file in each.files or ():
+            if {"..", "__pycache__"}.isdisjoint(file.parts):
+                place = next(part for part in (*reversed(file.parents), file) if part not in shared)
+                if not (site / place).is_symlink():
+                    (site / place).parent.mkdir(parents=True, exist_ok=True)
+                    (site / place).symlink_to(each.locate_file(place))
+
+
 @pytest.fixture(scope="session")
 def build():
     """Builds the wheels of some projects into a folder."""
@@ -63,7 +97,10 @@ def build():
 
 @pytest.fixture(scope="session")
 def _shelf(tmp_path_factory, build):
-    """The folder of the wheels and of an environment that has them, made by the first test process that comes by."""
+    """The folder of the wheels and of an environment that has them, made by the first test process that comes by.
+
+    It has of this environment what the wheels say that they need, and nothing else: installing that anew takes a minute.
+    """
     base = tmp_path_factory.getbasetemp()
     shelf = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shelf"
     shelf.mkdir(exist_ok=True)
@@ -71,8 +108,11 @@ def _shelf(tmp_path_factory, build):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (shelf / "ready").exists():
             wheels = build(shelf / "wheels", ROOT, *PLUGINS)
-            venv.create(shelf / "venv", with_pip=True, clear=True)
-            Environment(shelf / "venv", shelf / "work").install(*wheels)
+            venv.create(shelf / "venv", clear=True)
+            (site,) = (shelf / "venv").glob("lib/python*/site-packages")
+            lend(site, [Distribution.from_name("pip")])
+            Environment(shelf / "venv", shelf / "work").install("--no-deps", *wheels)
+            lend(site, needed(site))
             (shelf / "ready").touch()
     return shelf
 
