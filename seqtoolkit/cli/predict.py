@@ -67,36 +67,51 @@ def predict(
     as_json: AsJson = False,  # noqa: FBT002  a flag
 ) -> None:
     """Ask a trained model questions of its task, beside the true answers, or have it go on with a text."""
-    given = (("QUESTION", questions), ("--file", file), ("--batch", batch), ("--prompt", prompt is not None))
-    ways = [name for name, each in given if each]
-    if len(ways) > 1:
-        raise ValueError(f"{' and '.join(ways)}: wanted one of them")
+    given = {"QUESTION": questions, "--file": file, "--batch": batch, "--prompt": prompt is not None}
+    way = _way([name for name, each in given.items() if each], chosen(ctx))
     if to is not None and batch is None:
         raise ValueError("--to: wanted --batch too, whose answers it takes")
-    if ways and prompt is None and (alone := chosen(ctx)):
-        raise ValueError(f"{alone}: wanted --prompt, not {ways[0]}: it says how a text goes on")
     from seqtoolkit.flow.continuation import Sampling, textual
-    from seqtoolkit.question import Asker, Tally, source_of
+    from seqtoolkit.question import Asker, source_of
     from seqtoolkit.trained import Trained
 
     sampling = Sampling(temperature, top_k, top_p, seed)
     trained = Trained.find(run, checkpoint, folder)
     source = source_of(trained)
-    if prompt is not None or chosen(ctx) or (not ways and textual(source)):
+    if way == "--prompt" or (not way and textual(source)):
         from seqtoolkit.writer import Writer
 
         writer = Writer(trained, sampling, unknown=unknown, stop_at_end=stop_at_end, source=source)
         write(writer, _read(_STDIN) if prompt == str(_STDIN) else prompt, tokens, count, as_json=as_json)
-        return
-    if not source.asks and textual(source):
-        raise ValueError(
-            f"{ways[0]}: the task {trained.pipeline.plan.source.use} takes no questions; give it a --prompt"
-        )
-    asker, tally = Asker(trained, source=source), Tally()
+    elif not source.asks and textual(source):
+        raise ValueError(f"{way}: the task {trained.pipeline.plan.source.use} takes no questions; give it a --prompt")
+    else:
+        asked = questions or ([] if file is None else [_read(file)])
+        _answer(Asker(trained, source=source), asked, batch, to, as_json=as_json)
+
+
+def _way(ways: list[str], alone: str) -> str:
+    """The way in which a model is asked; `alone` is an option that only prompts have. Raises ValueError where it is none."""
+    if len(ways) > 1:
+        raise ValueError(f"{' and '.join(ways)}: wanted one of them")
+    if not alone:
+        return "".join(ways)
+    if ways not in ([], ["--prompt"]):
+        raise ValueError(f"{alone}: wanted --prompt, not {ways[0]}: it says how a text goes on")
+    return "--prompt"
+
+
+def _answer(asker: Asker, questions: list[str], batch: Path | None, to: Path | None, *, as_json: bool) -> None:
+    """Answers, and how many of them are right."""
+    from seqtoolkit.question import Tally
+
+    tally = Tally()
     if batch is not None:
         _batch(asker, batch, to, tally)
+    elif questions:
+        _all(asker, questions, tally, as_json=as_json)
     else:
-        _ask(asker, questions or ([] if file is None else [_read(file)]), tally, as_json=as_json)
+        _prompt(asker, tally, as_json=as_json)
     if not quiet() and (batch is not None or tally.right + tally.wrong + tally.unknown + tally.errors > 1):
         sys.stderr.write(f"{tally}\n")
     if tally.errors:
@@ -111,11 +126,8 @@ def _read(file: Path) -> str:
         raise ValueError(f"{'stdin' if file == _STDIN else file}: byte {error.start} is no UTF-8") from None
 
 
-def _ask(asker: Asker, questions: list[str], tally: Tally, *, as_json: bool) -> None:
-    """Questions of the command line, as one table or one JSON list; where there is none, those that are typed."""
-    if not questions:
-        _prompt(asker, tally, as_json=as_json)
-        return
+def _all(asker: Asker, questions: list[str], tally: Tally, *, as_json: bool) -> None:
+    """Questions of the command line, as one table or one JSON list."""
     found = list(asker.stream(questions))
     for each in found:
         tally.add(each)
