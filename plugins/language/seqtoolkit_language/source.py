@@ -134,7 +134,7 @@ class Text(Source):
         try:
             files = find(own or self.train)
         except CorpusError as error:
-            raise ValueError(f"{name}: {error}{f'; {self.where}' if self.where else ''}") from None
+            raise ValueError(f"{name}: {error}{f'. Where to get it: {self.where}' if self.where else ''}") from None
         return files, self._reading(split, shares=own is None or (split == "train" and shares))
 
     def _reading(self, split: str, *, shares: bool) -> Reading:
@@ -146,9 +146,9 @@ class Text(Source):
         """The stream as the rows of a batch."""
         count = self.block * self.world
         if self._tracks is None or self._tracks.count != count:
-            documents = self.restart == "document"
+            tokens, documents = self.tokens, self.restart == "document"
             try:
-                self._tracks = Tracks(self.tokens, count, self.bptt, documents=documents, every=self.restart_every)
+                self._tracks = Tracks(tokens, count, self.bptt, documents=documents, every=self.restart_every)
             except ValueError as error:
                 raise ValueError(f"{self.split}: {error}; make batch.size smaller, or the text longer") from None
         return self._tracks
@@ -198,8 +198,13 @@ class Text(Source):
 
     def adopt(self, folder: Path) -> None:
         """Go by the tokenizer of a run, whatever text is read."""
-        self._adopted = Tokenizer.load(folder / KEPT)
-        self.__dict__.pop("tokenizer", None)
+        try:
+            self._adopted = Tokenizer.load(folder / KEPT)
+        except OSError as error:
+            raise ValueError(f"{folder / KEPT} cannot be read: {error.strerror or error}") from None
+        for made in ("tokenizer", "tokens"):
+            self.__dict__.pop(made, None)
+        self._tracks = None
 
     def memory(self) -> dict[str, str]:
         """Which text it is."""
