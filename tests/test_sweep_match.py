@@ -103,6 +103,18 @@ class TestSize:
         assert (value, found) == (best, parameters(best))
         assert len(asked) - 4100 <= 2 * 13
 
+    @given(st.integers(1, 300), st.integers(1, 200_000))
+    def test_one_size_that_makes_fewer(self, single, wanted):
+        """A size at which the count falls, as that of the encoder's vectors under a tied head, does not mislead."""
+
+        def parameters(size):
+            return 4 * size * size + 300 * size - (single * single if size == single else 0)
+
+        value, found = match.closest(parameters, wanted)
+        others = [size for size in range(1, 600) if size != single]
+        assert found == parameters(value)
+        assert abs(found - wanted) <= min(abs(parameters(size) - wanted) for size in others)
+
     def test_a_trial_is_a_pipeline_of_its_own(self):
         """The size stands in the resolved config, which has the same parameters when it runs alone, built for real."""
         (_, (size, pipeline)) = trials(design("model.core.use=rmc,lstm", BY_RMC, "run.seed=4"))
@@ -164,6 +176,14 @@ class TestReference:
         made = design(*words, "match_parameters=rmc")
         made.check()
         assert [found.wanted for found in made.match._found.values()] == [count("model.core.forget_bias=1.0")]
+
+    def test_a_size_in_the_pipeline_gives_way(self):
+        """The size in the pipeline's own block is written over, and what else stands there stays."""
+        tree = Pipeline.load("program_eval", ["model.core={use: lstm, hidden_size: 7, num_layers: 2}"]).config.tree
+        (_, (size, pipeline)) = trials(design("model.core.use=rmc,lstm", BY_RMC, pipeline=tree))
+        core = pipeline.plan.core.params
+        assert core["hidden_size"] == size["model.core.hidden_size"] > 50
+        assert core["num_layers"] == 2
 
     def test_each_trial_has_its_own(self):
         """A setting that is swept besides changes the reference with the trial."""

@@ -111,9 +111,7 @@ class Design:
         """The size that the core of a trial is given, by its key; none where none is. Raises ConfigError."""
         if self.match is None:
             return {}
-        made = self._pipeline(self.space.overrides(params))
-        plan = made.plan
-        size = self.match.size(plan, made.config.tree["model"]["core"], params)
+        size = self.match.size(self._pipeline(self.space.overrides(params)).plan, params)
         return {} if size is None else {size.key: size.value}
 
     def _pipeline(self, own: list[str]) -> Pipeline:

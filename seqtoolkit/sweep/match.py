@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from seqtoolkit.host.assemble import assemble
 from seqtoolkit.host.config import Plan, load
-from seqtoolkit.host.override import Override
+from seqtoolkit.host.override import Override, override
 from seqtoolkit.host.problem import ConfigError, show
 from seqtoolkit.host.reader import complete
 from seqtoolkit.host.registry import PartError, Registry
@@ -66,22 +66,23 @@ class Match:
             told = f"the sweep goes through {len(blocks)} blocks of {self.reference} ({', '.join(blocks)})"
             raise ConfigError([f"{_SETTING}: {told}, and the others can only be matched to one; take a sweep for each"])
 
-    def size(self, plan: Plan, given: Any, params: Params) -> Size | None:
-        """The size of the core of a trial, whose block was `given` so; None where it is the reference itself.
+    def size(self, plan: Plan, params: Params) -> Size | None:
+        """The size of the core of a trial; None where it is the reference itself.
 
         Trials that differ in nothing that a model is made of are searched once. Raises ConfigError, one line, for a core
         that does not say which parameter is its size, a trial that sets it, and a size that cannot be.
         """
         if plan.core.use == self.reference:
             return None
-        name = self._width(plan, given)
+        name = self._width(plan, params)
         reference = self._plan(params)
         key = json.dumps([[each.resolved[part] for part in _COUNTED] for each in (plan, reference)], default=str)
         if key not in self._found:
             self._found[key] = self._search(plan, name, reference)
         return self._found[key]
 
-    def _width(self, plan: Plan, given: Any) -> str:
+    def _width(self, plan: Plan, params: Params) -> str:
+        """The parameter that is the size of a trial's core."""
         use, name = plan.core.use, getattr(plan.core.factory, "width", "")
         key = ".".join((*CORE, name))
         if not name:
@@ -89,7 +90,10 @@ class Match:
             raise ConfigError([f"{_SETTING}: {told}, so it cannot be made as large as {self.reference}"])
         if name not in self.registry.schema("core", use).fields:
             raise ConfigError([f"{_SETTING}: core {use} names {show(name)} as its size, and takes no such parameter"])
-        block = complete(given)
+        said: dict[str, Any] = {}
+        override(said, [*self.fixed, *self.space.overrides(params)], {})
+        model = said.get("model")
+        block = complete(model.get("core")) if isinstance(model, Mapping) else None
         if isinstance(block, Mapping) and name in block:
             raise ConfigError([f"{key}: is {show(block[name])}, and {_SETTING} chooses it; leave one of them out"])
         return name
@@ -141,9 +145,9 @@ class Match:
                 raise ConfigError(f"{_SETTING}: {key}={size}: {each}" for each in error.problems) from None
 
         value, found = closest(parameters, wanted)
-        if found < wanted and value == LARGEST:
-            raise ConfigError([f"{_SETTING}: {key}={value} makes {found:,} parameters, too few for {wanted:,}"])
         off = found / wanted - 1
+        if off < -CLOSE and (most := parameters(LARGEST)) < wanted:
+            raise ConfigError([f"{_SETTING}: {key}={LARGEST} makes {most:,} parameters, too few for {wanted:,}"])
         if abs(off) > CLOSE:
             LOGGER.warning(
                 "%s=%d (%s) makes %s parameters, %.1f %% %s than %s with its %s; no other size comes closer",
@@ -159,16 +163,27 @@ class Match:
 def closest(count: Callable[[int], int], wanted: int) -> tuple[int, int]:
     """The size from 1 to LARGEST whose count comes closest to `wanted`, the smaller of two, and its count.
 
-    Counts must not fall as sizes rise; about twice the logarithm of the size are asked for.
+    Counts rise with sizes but for single ones that have fewer, as where a head needs no map to the encoder's table.
+    About twice the logarithm of the size are asked for.
     """
-    low, high = (0, 0), (1, count(1))
-    while high[1] < wanted and high[0] < LARGEST:
-        low, high = high, (2 * high[0], count(2 * high[0]))
-    while high[0] - low[0] > 1:
-        size = (low[0] + high[0]) // 2
-        middle = (size, count(size))
-        low, high = (middle, high) if middle[1] < wanted else (low, middle)
-    return low if low[0] and wanted - low[1] <= high[1] - wanted else high
+    seen: dict[int, int] = {}
+
+    def below(size: int) -> bool:
+        if size not in seen:
+            seen[size] = count(size)
+        return seen[size] < wanted
+
+    low, high = 0, 1
+    while below(high) and high < LARGEST:
+        low, high = high, 2 * high
+    while True:
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if below(middle) else (low, middle)
+        if low < 2 or below(low - 1):
+            break
+        low, high = 0, low - 1  # `low` is such a single one, and has led upwards
+    return min(seen.items(), key=lambda each: (abs(each[1] - wanted), each[0]))
 
 
 def _counter(plan: Plan) -> Callable[[Mapping[str, Any]], int]:
