@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -13,9 +15,9 @@ from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.heatmap import ready
 from seqtoolkit.flow.model import Decoding, Model
 from seqtoolkit.flow.source import Source
-from seqtoolkit.folder import RunFolder
+from seqtoolkit.folder import SOURCE, RunFolder
 from seqtoolkit.host.assemble import assemble, make_source
-from seqtoolkit.host.config import Plan
+from seqtoolkit.host.config import ConfigError, Plan
 from seqtoolkit.host.plan import flat
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.observer import observers
@@ -83,18 +85,22 @@ class Experiment:
             self.evaluation = Evaluation(
                 self.graph, source, self.evaluate.examples, self.evaluate.samples, attention=self.evaluate.attention
             )
+            self.testing = self._testing()
         with under("track", plan.track.factory):
             self.tracker: Tracker = plan.track.maker()()
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Have the sources make what takes long and is made once. Raises ConfigError where their data cannot be used."""
         shown = progress or Progress(0)
+        learned, asked = self.plan.source, self.plan.evaluate_source
+        others = [each.source for each in (self.evaluation, self.testing) if each is not None]
         try:
-            for block, source in (
-                (self.plan.source, self.graph.source),
-                (self.plan.evaluate_source, self.evaluation.source),
-            ):
-                with under(block.key, block.factory):
+            with under(learned.key, learned.factory):
+                self.graph.source.prepare(shown.preparing)
+            with under(asked.key, asked.factory):
+                if self.kept is None and asked.use == learned.use:
+                    self._share(others)
+                for source in others:
                     source.prepare(shown.preparing)
         finally:
             shown.prepared()
@@ -204,29 +210,54 @@ class Experiment:
         place.note(**known, status="RUNNING", environment=environment, error=None, stopped=None)
         return run_id
 
+    def _share(self, others: Sequence[Source]) -> None:
+        """Have sources of the same kind go by what the ids of the model's own stand for, whatever data they read."""
+        with TemporaryDirectory() as folder:
+            kept = self._kept(Path(folder) / SOURCE)
+            for source in others if kept.exists() else ():
+                source.adopt(kept)
+
     def _keep(self, place: RunFolder) -> None:
-        """Have the run's folder keep what the model's ids stand for."""
+        """Have the run's folder keep what the model's ids stand for, all of it or nothing."""
         if not place.source.exists():
-            try:
-                self.graph.source.keep(place.source)
-            except OSError as error:
-                raise CheckpointError(f"{place.source} cannot be written: {error.strerror or error}") from None
+            draft = place.path / f".{SOURCE}"
+            rmtree(draft, ignore_errors=True)  # of a process that was killed meanwhile
+            if self._kept(draft).exists():
+                draft.rename(place.source)
         if place.source.exists():
             self.tracker.artifact(place.source)
 
+    def _kept(self, folder: Path) -> Path:
+        """What the model's source keeps, in a folder; that is not there where it keeps nothing. Raises CheckpointError."""
+        try:
+            self.graph.source.keep(folder)
+        except OSError as error:
+            raise CheckpointError(f"{folder} cannot be written: {error.strerror or error}") from None
+        return folder
+
+    def _testing(self) -> Evaluation | None:
+        """The evaluation on the test split; None where there is none. Raises ValueError."""
+        if self.evaluate.test_examples == 0:
+            return None
+        try:
+            return Evaluation(self.graph, self._source("test"), self.evaluate.test_examples)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"test_{error}") from None
+
     def _test(self, run: Run, fit: Fit, place: RunFolder) -> dict[str, float]:
         """The metrics on the test split, once, after training: nothing was chosen by them."""
-        if self.evaluate.test_examples == 0:
+        if self.testing is None:
             return {}
-        source = self._source("test")
         best = self.evaluate.test_checkpoint == "best"
         if best:
             place.restore(self.learner.model, load_weights(place.checkpoint("best")))
-        found = Evaluation(self.graph, source, self.evaluate.test_examples)(self.learner.update)
+        found = self.testing(self.learner.update)
         if best:
             place.restore(self.learner.model, load_weights(place.checkpoint("last")))
         assert found is not None
-        metrics = found.metrics | self._baselines(source)
+        metrics = found.metrics | self._baselines(self.testing.source)
         run.evaluated(fit.step, metrics | fit.window.taken(), found.samples, found.views)
         return metrics
 

@@ -15,18 +15,19 @@ from hypothesis import settings
 from torch import nn
 
 from seqtoolkit.cli import main
-from seqtoolkit.flow.batch import Pad
+from seqtoolkit.flow.batch import IGNORED, Pad, Stack
 from seqtoolkit.flow.core import Core
 from seqtoolkit.flow.graph import Graph
-from seqtoolkit.flow.loss import CrossEntropy
-from seqtoolkit.flow.metric import Accuracy, SequenceAccuracy
+from seqtoolkit.flow.loss import CrossEntropy, NegativeLogLikelihood
+from seqtoolkit.flow.metric import Accuracy, Perplexity, SequenceAccuracy
 from seqtoolkit.flow.model import MLP, Embed, Model
 from seqtoolkit.flow.counter import counter_bits
+from seqtoolkit.flow.softmax import Softmax
 from seqtoolkit.flow.source import Ragged, Source
 from seqtoolkit.flow.spec import Spec, record
 from seqtoolkit.train.checkpoint import Checkpoints
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
-from seqtoolkit.train.learner import Supervised
+from seqtoolkit.train.learner import Supervised, Truncated
 from seqtoolkit.train.loop import Fit, RunSettings
 from seqtoolkit.train.optimize import adam
 from seqtoolkit.train.schedule import cosine
@@ -72,6 +73,47 @@ class Rising(Echo):
         self.length = self.start + len(self.heard) // 3
 
 
+class Song(Source):
+    """A text of `length` tokens in as many tracks as a batch has rows, each going on where it ended; it has an end.
+
+    The first token of a track is predicted from token 0. A row begins anew with each pass, and every `every` steps.
+    """
+
+    contiguous = True
+
+    def __init__(self, seed=0, split="train", length=50, steps=4, every=0, symbols=7):
+        super().__init__(seed, split)
+        self.steps, self.every = steps, every
+        ids = f"i64<{symbols}>"
+        self.writes = record(inputs=f"{ids}[B T]", targets=f"{ids}[B U]", first="bool[B T]")
+        bits = counter_bits(seed, split, np.arange(length), 1)[:, 0]
+        self.tokens = (1 + bits % np.uint64(symbols - 1)).astype(np.int64)
+
+    def tracks(self):
+        return np.array_split(self.tokens, self.block * self.world)
+
+    @property
+    def windows(self):
+        return -(-len(self.tracks()[0]) // self.steps)
+
+    @property
+    def size(self):
+        return self.windows * self.block * self.world
+
+    def draw(self, indexes):
+        tracks = self.tracks()
+        shape = (len(indexes), self.steps)
+        inputs, targets, first = np.zeros(shape, np.int64), np.full(shape, IGNORED), np.zeros(shape, bool)
+        for place, index in enumerate(indexes.tolist()):
+            turn, row = divmod(index, len(tracks))
+            begin = turn % self.windows * self.steps
+            said = tracks[row][begin : begin + self.steps]
+            read = np.concatenate([[0], tracks[row]])[begin : begin + len(said)]
+            inputs[place, : len(said)], targets[place, : len(said)] = read, said
+            first[place] = (begin + np.arange(self.steps)) % (self.every or len(self.tokens) + self.steps) == 0
+        return {"inputs": inputs, "targets": targets, "first": first}
+
+
 class Plain(Core):
     """A plain recurrent layer."""
 
@@ -110,10 +152,26 @@ def make_graph(source=None, *, size=8, dropout=0.0, decoding="parallel", decoder
     return graph
 
 
+def make_song_graph(source=None, *, size=3, dropout=0.0, make_core=Plain):
+    """A graph over a contiguous source, a Song where none is given, that says how likely what comes next is."""
+    graph = Graph()
+    graph.source = source or Song()
+    graph.join("source", "song", graph.source, {}, graph.source.writes)
+    graph.collate = Stack(dict(graph.flowing), size=size)
+    graph.join("batch", "stack", graph.collate, graph.collate.reads, graph.collate.writes)
+    encoder = Embed(graph.flowing["inputs"], size=6, dropout=dropout)
+    core = make_core(6)
+    head = Softmax(core.output_size, graph.flowing["targets"], encoder, dropout=dropout)
+    graph.model = Model(encoder, core, head)
+    graph.loss, graph.metrics = NegativeLogLikelihood(), {"perplexity": Perplexity()}
+    return graph
+
+
 def make_learner(graph, steps=20, **options):
-    """A supervised learner of a graph on the CPU."""
+    """A learner of a graph on the CPU: truncated over a contiguous source, else supervised."""
     options = {"optimizer": partial(adam, lr=0.01), "schedule": partial(cosine, warmup=3), "clip": 1.0, **options}
-    return Supervised(graph, torch.device("cpu"), steps, options.pop("precision", "f32"), **options)
+    make = Truncated if graph.source.contiguous else Supervised
+    return make(graph, torch.device("cpu"), steps, options.pop("precision", "f32"), **options)
 
 
 class Witness:
@@ -143,10 +201,12 @@ class Witness:
 def make_fit(folder, *, seed=0, source=None, relay=None, run=None, evaluate=None, learner=None, **graph):
     """One run in `folder` from a seed, of an Echo with dropout where nothing else is said."""
     torch.manual_seed(seed)
-    made = make_graph(source or Echo(seed), **{"dropout": 0.2, **graph})
+    source = source or Echo(seed)
+    made = (make_song_graph if source.contiguous else make_graph)(source, **{"dropout": 0.2, **graph})
     run = RunSettings(**{"steps": 20, "log_every": 5, "checkpoint_every": 7, "seed": seed, **(run or {})})
     settings = EvaluateSettings(**{"every": 6, "examples": 20, "samples": 2, **(evaluate or {})})
-    evaluation = Evaluation(made, Echo(seed, "valid", length=3), settings.examples, settings.samples)
+    held = Song(seed, "valid") if source.contiguous else Echo(seed, "valid", length=3)
+    evaluation = Evaluation(made, held, settings.examples, settings.samples)
     checkpoints = Checkpoints(Path(folder), run.keep_every)
     driver = make_learner(made, run.steps, **(learner or {}))
     return Fit(driver, run, settings, evaluation, checkpoints, relay or Witness())
@@ -169,9 +229,11 @@ def toy():
     return SimpleNamespace(
         Echo=Echo,
         Rising=Rising,
+        Song=Song,
         Plain=Plain,
         Witness=Witness,
         graph=make_graph,
+        song_graph=make_song_graph,
         learner=make_learner,
         fit=make_fit,
         block=make_block,

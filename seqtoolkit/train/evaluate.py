@@ -77,6 +77,7 @@ class Evaluation:
             raise ValueError(f"examples: wanted a number, for {type(source).__name__} has no end, got null")
         if examples is not None and examples < 1:
             raise ValueError(f"examples: wanted at least 1, got {examples}")
+        source.block = graph.collate.size  # which says how many examples one that has an end has
         self.graph, self.source, self.examples, self.samples = graph, source, examples, samples
         self.attention = attention
 

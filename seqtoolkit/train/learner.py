@@ -198,11 +198,7 @@ class Truncated(Descent):
         """One update, as all learners make it. Raises ValueError for a batch that has not the rows of the one before."""
         if self.carry is None:
             self.carry = self._fresh(batch.size)
-        rows = len(_leaves(self.carry)[0])
-        if rows != batch.size:
-            raise ValueError(
-                f"truncated goes on from a batch of {rows} rows, and got one of {batch.size}: batch.size has to stay as it was"
-            )
+        self._rows(len(_leaves(self.carry)[0]), batch.size)
         return super().step(batch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -211,17 +207,25 @@ class Truncated(Descent):
         return {**super().state_dict(), "carry": carry}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned. Raises ValueError for the state of another core."""
+        """Go on from what `state_dict` returned. Raises ValueError for that of another core, or of other rows."""
         super().load_state_dict(state)
         if state["carry"] is None:
             self.carry = None
             return
-        self.carry = self._fresh(len(state["carry"][0]))
+        self.carry = self._fresh(self._rows(len(state["carry"][0]), self.graph.collate.size))
         wanted, given = ([tuple(each.shape) for each in leaves] for leaves in (_leaves(self.carry), state["carry"]))
         if wanted != given:
             raise ValueError(f"the state that is carried over is of another core: wanted {wanted}, got {given}")
         for own, each in zip(_leaves(self.carry), state["carry"], strict=True):
             own.copy_(each)
+
+    @staticmethod
+    def _rows(before: int, now: int) -> int:
+        if before != now:
+            raise ValueError(
+                f"truncated goes on from a batch of {before} rows, and got one of {now}: batch.size has to stay as it was"
+            )
+        return before
 
     def _fresh(self, rows: int) -> State:
         return map_state(lambda each: each.detach().clone(), self.model.core.initial_state(rows))
