@@ -64,8 +64,7 @@ class Learner:
     """Pairs of neighbouring tokens in counted words, kept up to date as pairs are merged.
 
     Tokens are numbered as they come, the 256 bytes first. Ties go to the pair of the lower numbers, so that equal
-    counts give equal merges. A pair that spells a token there is already is passed over: each token has one origin,
-    hence encoding by the order of merges gives what was learned.
+    counts give equal merges. No two pairs spell one token: what becomes one token was merged as if it stood alone.
     """
 
     def __init__(self, counted: Iterable[tuple[str, int]]) -> None:
@@ -85,17 +84,13 @@ class Learner:
 
     def learn(self, size: int) -> None:
         """Merge the most frequent pair until there are `size` tokens, or none stands twice."""
-        known = set(self.texts)
         while len(self.texts) < size and self.heap:
             number, pair = heapq.heappop(self.heap)
             if -number != self.pairs[pair] or -number < 2:
                 continue
-            text = self.texts[pair[0]] + self.texts[pair[1]]
-            if text in known:
-                continue
-            known.add(text)
-            self.merges.append((self.texts[pair[0]], self.texts[pair[1]]))
-            self.texts.append(text)
+            left, right = self.texts[pair[0]], self.texts[pair[1]]
+            self.merges.append((left, right))
+            self.texts.append(left + right)
             self._merge(pair, len(self.texts) - 1)
 
     def _merge(self, pair: tuple[int, int], token: int) -> None:

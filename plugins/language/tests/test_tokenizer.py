@@ -153,6 +153,7 @@ def test_bytes_are_known_whatever_they_are(data):
     [
         ("Don't well-known rock 'n' roll", ["Don't", "well-known", "rock", "'", "n", "'", "roll"]),
         ("It cost $12,000.50, in 1790.", ["It", "cost", "$", "12,000.50", ",", "in", "1790", "."]),
+        ("v.2 3.x 1,x", ["v", ".", "2", "3", ".", "x", "1", ",", "x"]),
         ("wait--what? _so_ 10:30", ["wait", "-", "-", "what", "?", "_", "so", "_", "10", ":", "30"]),
         ("L\u2019été à Łódź “x”", ["L\u2019été", "à", "Łódź", "“", "x", "”"]),
         ("हिन्दी में e\u0301t", ["हिन्दी", "में", "e\u0301t"]),
@@ -197,6 +198,17 @@ def test_what_was_encoded_before_changes_nothing(texts):
         found = [tokenizer.encode(text.encode()).tolist() for text in texts]
     fresh = pickle.loads(pickle.dumps(tokenizer))
     assert found == [fresh.encode(text.encode()).tolist() for text in reversed(texts)][::-1]
+
+
+def test_the_memory_is_bounded():
+    """It answers all, keeps at most LIMIT chunks, and no long one: a corpus of no blanks does not fill it."""
+    known = memory.Memory(lambda chunk: (len(chunk),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "LIMIT", 4)
+        for chunk in ["a" * length for length in (*range(9), memory.LONGEST, memory.LONGEST + 1)]:
+            assert known[chunk] == (len(chunk),)
+            assert len(known) <= 4
+    assert max(map(len, known)) == memory.LONGEST
 
 
 def test_a_long_text_is_cut_where_words_end():

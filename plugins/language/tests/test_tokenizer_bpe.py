@@ -28,7 +28,7 @@ def slow_merges(counted: dict[str, int], size: int) -> list[tuple[str, str]]:
         for text, word in words.items():
             for pair in pairwise(word):
                 pairs[pair] += counted[text]
-        fit = [(-n, pair) for pair, n in pairs.items() if n > 1 and texts[pair[0]] + texts[pair[1]] not in texts]
+        fit = [(-n, pair) for pair, n in pairs.items() if n > 1]
         if not fit:
             break
         _, (left, right) = min(fit)

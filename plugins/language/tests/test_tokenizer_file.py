@@ -35,6 +35,7 @@ def test_a_tokenizer_comes_back_from_its_file(settings, tmp_path):
     saved.save(tmp_path / "a")
     learned(settings).save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes()[4:8] == bytes(4), "the time of writing is in the file"
     (tmp_path / "plain").write_bytes(gzip.decompress((tmp_path / "a").read_bytes()))
     for name in ("a", "plain"):
         loaded = Tokenizer.load(tmp_path / name)
