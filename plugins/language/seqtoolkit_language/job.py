@@ -14,8 +14,8 @@ from seqtoolkit_language.end import Ends
 from seqtoolkit_language.tally import Tally
 from seqtoolkit_language.tokenizer import Tokenization, Tokenizer, count
 
-_COUNTED, _ENCODED = 1 << 20, 4 << 20
-"""Bytes of text after which a process says how far it has come."""
+_STRIDE = 1 << 20
+"""Bytes of text after which a process that counts says how far it has come."""
 
 
 class Count:
@@ -34,7 +34,7 @@ class Count:
             count(text.data, self.settings, self.tally.table)
             self.tally.trim()
             done += len(text.data)
-            if done >= _COUNTED:
+            if done >= _STRIDE:
                 yield Step(number, done)
                 done = 0
         yield Step(number, done, ends, last=True)
@@ -66,6 +66,8 @@ class Encode:
     reading: Reading
     tokenizer: Tokenizer
     folder: Path
+    stride: int = 4 << 20
+    """Bytes of text in a part."""
 
     def work(self, number: int, piece: Piece) -> Iterator[Step]:
         """Encode a piece."""
@@ -78,7 +80,7 @@ class Encode:
             chunks.append(self.tokenizer.encode(text.data))
             size += len(chunks[-1])
             done += len(text.data)
-            if done >= _ENCODED:
+            if done >= self.stride:
                 yield Step(number, done, self._part(f"{number}-{parts}.ids", chunks, begins))
                 size = done = 0
                 parts += 1

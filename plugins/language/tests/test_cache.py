@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from seqtoolkit_language import array, job, shelf, walk
+from seqtoolkit_language import array, cache, job, shelf, walk
 from seqtoolkit_language.cache import CacheError, Tokens, encode, learn
 from seqtoolkit_language.corpus import CorpusError, Reading, find, pieces
 from seqtoolkit_language.tokenizer import EOS, Tokenization, Tokenizer
@@ -71,10 +71,11 @@ def left(home):
     target=st.integers(1, 20),
     part=st.integers(1, 20),
 )
+@example(parts=["ab", "\n "], target=20, part=20)
 def test_tokens_are_the_documents_each_with_its_end(kind, lines, parts, target, part, tmp_path_factory, monkeypatch):
     """However the files are cut: the ids of each document's text, one <eos> behind, counted as they stand there."""
     monkeypatch.setattr(walk, "pieces", partial(pieces, target=target))
-    monkeypatch.setattr(job, "_ENCODED", part)
+    monkeypatch.setattr(cache, "Encode", partial(job.Encode, stride=part))
     place = tmp_path_factory.mktemp("tokens")
     folder = texts(place / "corpus", *parts)
     tokenization = Tokenization(kind=kind, lines=lines)
