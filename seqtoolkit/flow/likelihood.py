@@ -151,29 +151,28 @@ def _walk(
             for want, of in zip(wanted, (hidden, table, bias), strict=True)
         )
     )
-    with torch.autocast(device.type, enabled=False):
-        table = table.to(plan.factor)
-        bias = None if bias is None else bias.to(plan.factor)
-        height, width = plan.tile(len(hidden), len(table), device)
-        spans = [slice(start, min(start + width, len(table))) for start in range(0, len(table), width)]
-        logits = torch.empty(height * width, dtype=plan.factor, device=device)
-        chances = torch.empty(height * (len(table) if learning else width), dtype=plan.exact, device=device)
-        for start in range(0, len(hidden), height):
-            part = slice(start, start + height)
-            rows, asked = hidden[part].to(plan.factor), targets[part]
-            tiles = [_tile(chances, len(rows), span, learning) for span in spans]
-            picked, norms = _softmaxes(rows, table, bias, asked, spans, tiles, logits)
-            norm, learned = norms.logsumexp(0), asked != IGNORED
-            values[part] = (picked - norm).where(learned, 0)
-            if learning:
-                weight = learned.to(plan.exact) if weights is None else weights[part].to(plan.exact).where(learned, 0)
-                scales = -weight * (norms - norm).exp_()
-                into = made._replace(hidden=None if made.hidden is None else made.hidden[part])
-                for span, tile, scale in reversed(list(zip(spans, tiles, scales, strict=True))):
-                    tile.mul_(scale[:, None])
-                    inside, index = _inside(asked, span)
-                    tile.scatter_add_(1, index, weight.where(inside, 0)[:, None])
-                    _gather(into, tile, rows, table, span)
+    table = table.to(plan.factor)
+    bias = None if bias is None else bias.to(plan.factor)
+    height, width = plan.tile(len(hidden), len(table), device)
+    spans = [slice(start, min(start + width, len(table))) for start in range(0, len(table), width)]
+    logits = torch.empty(height * width, dtype=plan.factor, device=device)
+    chances = torch.empty(height * (len(table) if learning else width), dtype=plan.exact, device=device)
+    for start in range(0, len(hidden), height):
+        part = slice(start, start + height)
+        rows, asked = hidden[part].to(plan.factor), targets[part]
+        tiles = [_tile(chances, len(rows), span, learning) for span in spans]
+        picked, norms = _softmaxes(rows, table, bias, asked, spans, tiles, logits)
+        norm, learned = norms.logsumexp(0), asked != IGNORED
+        values[part] = (picked - norm).where(learned, 0)
+        if learning:
+            weight = learned.to(plan.exact) if weights is None else weights[part].to(plan.exact).where(learned, 0)
+            scales = -weight * (norms - norm).exp_()
+            into = made._replace(hidden=None if made.hidden is None else made.hidden[part])
+            for span, tile, scale in reversed(list(zip(spans, tiles, scales, strict=True))):
+                tile.mul_(scale[:, None])
+                inside, index = _inside(asked, span)
+                tile.scatter_add_(1, index, weight.where(inside, 0)[:, None])
+                _gather(into, tile, rows, table, span)
     return values, made
 
 
