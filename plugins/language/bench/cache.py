@@ -122,7 +122,7 @@ def read(tokens: Tokens) -> None:
 def main() -> None:
     """Draw a corpus, build its cache, check it, read it."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--tokens", type=float, default=8e6, help="size of the corpus")
+    arguments.add_argument("--tokens", type=float, default=5e6, help="size of the corpus")
     arguments.add_argument("--workers", type=int, help="processes; as many as there are cores")
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -32,7 +32,7 @@ corpus, home, end = sys.argv[1:]
 
 def report(text, share):
     if end and text.startswith("encoding") and share > 0.2:
-        os.kill(os.getpid(), getattr(signal, end))
+        (os.killpg if end == "SIGINT" else os.kill)(os.getpid(), getattr(signal, end))
 
 walk._EACH = 0
 files = find(corpus)
@@ -95,9 +95,12 @@ def drafts(home):
 
 
 def run(corpus, home, end=""):
-    """A process that builds the cache of a corpus, and sends itself a signal on the way."""
+    """A process that builds the cache of a corpus, and sends itself a signal on the way; a Ctrl-C to all its group."""
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(corpus), str(home), end], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", SCRIPT, str(corpus), str(home), end],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
