@@ -288,9 +288,9 @@ def text(tmp_path):
     """A text of several documents, and the settings by which it is soon learned."""
     chance = random.Random(0)
     for number in range(12):
-        words = (f"{chance.choice('the a my'.split())} {chance.choice('cat dog hen'.split())}\n" for _ in range(12))
+        words = (f"{chance.choice(['the', 'a', 'my'])} {chance.choice(['cat', 'dog', 'hen'])}" for _ in range(12))
         (tmp_path / "text").mkdir(exist_ok=True)
-        (tmp_path / "text" / f"{number}.txt").write_text("".join(words))
+        (tmp_path / "text" / f"{number}.txt").write_text("\n".join(words))
     return [*SONG, f"source.train={tmp_path / 'text'}", "source.held_out=0.2"]
 
 

@@ -43,10 +43,15 @@ def requirements(needs: Mapping[str, str]) -> list[str]:
     return [f"mlflow=={version('mlflow')}", *(f"{name}=={number}" for name, number in needs.items()), f"torch=={torch}"]
 
 
-def files(plan: Plan, registry: Registry) -> dict[str, Path]:
-    """The files that a pipeline names, by key; raises ValueError, which names the key, for one that is too large."""
+def files(plan: Plan, registry: Registry, *, kept: bool = False) -> dict[str, Path]:
+    """The files that a pipeline names, by key; raises ValueError, which names the key, for one that is too large.
+
+    Where the source has `kept` what a model takes, its files stay: they are the data.
+    """
     found = {}
     for named in texts(plan, registry):
+        if kept and named.key.startswith(("source.", "evaluate.source.")):
+            continue
         if not os.path.isfile(named.text):  # noqa: PTH113  it answers for any text, where Path raises for some
             continue
         path = Path(named.text)

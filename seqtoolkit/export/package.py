@@ -95,7 +95,7 @@ def _write_data(trained: Trained, needs: dict[str, str], data: Path) -> None:
     plan, registry = trained.pipeline.plan, trained.pipeline.registry
     names: dict[Path, str] = {}
     along: dict[str, str] = {}
-    for key, path in files(plan, registry).items():
+    for key, path in files(plan, registry, kept=trained.place.source.exists()).items():
         along[key] = names.setdefault(path, f"{len(names)}-{re.sub(r'^[0-9]+-', '', path.name)}")
         shutil.copyfile(path, data / along[key])
     resolved = {**copy.deepcopy(plan.resolved), "track": {"use": "none"}}  # where it was recorded is nobody's business

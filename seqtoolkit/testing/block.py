@@ -48,7 +48,10 @@ def equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def check_field(name: str, spec: Spec, field: Any, count: int, sizes: dict[Any, Any]) -> None:
-    """Hold one field against its spec; `sizes` holds what each named axis is, for all fields together."""
+    """Hold one field against its spec; `sizes` holds what each named axis is, for all fields together.
+
+    Where nothing is wanted, `targets` are IGNORED.
+    """
     if isinstance(field, Ragged):
         lengths = np.asarray(field.lengths)
         total = (int(lengths.sum()), len(field.values))
@@ -64,6 +67,8 @@ def check_field(name: str, spec: Spec, field: Any, count: int, sizes: dict[Any, 
     for axis, size in zip(spec.axes, shape, strict=True):
         wanted = sizes.setdefault(axis, size) if isinstance(axis, str) else axis
         demand(size == wanted, f"{name}: wanted {spec}, got {size} on the axis {axis}, not {wanted}")
+    if name == "targets" and values.dtype.kind == "i":
+        values = values[values != IGNORED]
     if isinstance(spec.bound, int) and values.size:
         low, high = int(values.min()), int(values.max())
         demand(low >= 0 and high < spec.bound, f"{name}: wanted ids below {spec.bound}, got {low} to {high}")

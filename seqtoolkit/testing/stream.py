@@ -17,6 +17,8 @@ from seqtoolkit.testing.source import METRICS, reloaded
 
 EXAMPLES = 512
 """How many examples of a split are looked for in another."""
+PIECE = 24
+"""Of how many steps in a row it is asked whether another split has them."""
 EACH_SPLIT: tuple[Split, ...] = ("train", "valid", "test")
 
 
@@ -87,8 +89,14 @@ def resumes(sketch: Sketch) -> None:
 
 
 def splits(sketch: Sketch) -> None:
-    """No example of valid or test is met in train."""
+    """No example of valid or test is met in train; of a contiguous source, whose text repeats itself, at most a tenth.
+
+    The examples of such a source are pieces of its rows, which are looked for anywhere in the rows of train.
+    """
     graph = sketch.graph()
+    if graph.source.contiguous:
+        _apart(sketch, graph)
+        return
     train = _questions(sketch, graph, "train")
     space = len(set(train))
     for split in EACH_SPLIT[1:]:
@@ -96,6 +104,37 @@ def splits(sketch: Sketch) -> None:
         met = [index for index, each in enumerate(found) if each in set(train)]
         small = f"; train has only {space} different ones among {len(train)}" if space < 0.9 * len(train) else ""
         demand(not met, f"{len(met)} of {len(found)} examples of {split} are met in train, first at {met[:1]}{small}")
+
+
+def _apart(sketch: Sketch, graph: Graph) -> None:
+    """The law of splits for a contiguous source."""
+    train = _rows(sketch, graph, "train")
+    for split in EACH_SPLIT[1:]:
+        rows = _rows(sketch, graph, split)
+        pieces = [row[at : at + PIECE] for row in rows for at in range(0, max(1, len(row) - PIECE + 1), PIECE)]
+        met = [index for index, piece in enumerate(pieces) if any(_has(row, piece) for row in train)]
+        demand(
+            len(met) <= len(pieces) / 10,
+            f"{len(met)} of {len(pieces)} pieces of {split}, of {len(pieces[0])} steps each, are met in train, first at {met[:1]}",
+        )
+
+
+def _rows(sketch: Sketch, graph: Graph, split: Split) -> list[np.ndarray]:
+    """What is to be said in each row of a pass over a split, or in the beginning of one."""
+    source = sketch.source(split)
+    node = graph.node(source)
+    node.reset()
+    count = -(-min(source.size or EXAMPLES, EXAMPLES) // graph.collate.size)
+    targets = np.concatenate([batch.targets.numpy() for _, batch in zip(range(count), node, strict=False)])
+    return [row[row != IGNORED] for row in targets.T]
+
+
+def _has(row: np.ndarray, piece: np.ndarray) -> bool:
+    """Whether a piece stands anywhere in a row."""
+    at = row.tobytes().find(piece.tobytes())
+    while at % row.itemsize and at >= 0:
+        at = row.tobytes().find(piece.tobytes(), at + 1)
+    return at >= 0
 
 
 def _questions(sketch: Sketch, graph: Graph, split: Split) -> list[bytes]:
@@ -121,6 +160,8 @@ def _check_batch(what: str, graph: Graph, batch: Batch) -> None:
     found = fields(batch)
     for name, text in graph.collate.writes.items():
         spec = Spec.parse(text)
+        if name == "first" and name not in found:  # nothing begins anew
+            continue
         demand(name in found, f"{what}: wanted {name} {spec}, got none")
         values = found[name]
         if name == "targets" and not values.is_floating_point():

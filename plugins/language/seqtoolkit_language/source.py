@@ -119,12 +119,13 @@ class Text(Source):
 
     def _stream(self, split: str) -> Tokens:
         files, reading = self._corpus(split)
-        try:
-            return caches.encode(files, reading, self.tokenizer, home(files, self.cache), self._report)
-        except CorpusError as error:
-            if reading.split:
-                raise ValueError(f"{split}: {error}; name a text for {split}, or change held_out") from None
-            raise
+        tokens = caches.encode(files, reading, self.tokenizer, home(files, self.cache), self._report)
+        if reading.split and not len(tokens):
+            raise ValueError(
+                f"{split}: no document of the text is chosen for it: name a text for {split}, make held_out larger, or "
+                "make each line a document by format=lines"
+            )
+        return tokens
 
     def _corpus(self, split: str) -> tuple[list[File], Reading]:
         """The files of a split, and how they are read. Raises ValueError, which says where the text can be had."""

@@ -41,7 +41,7 @@ def test_bits_per_character():
 
 @pytest.mark.parametrize(("least", "below"), [*BANDS, (0, None)])
 def test_perplexity_of_a_band(least, below):
-    """exp of the mean negative log-likelihood of the words that stand in the training text so often."""
+    """It is exp of the mean negative log-likelihood of the words that stand in the training text so often."""
     logs, batch = drawn()
     inside = [log for log, _, often in numbers(logs, batch) if least <= often < (below or math.inf)]
     metric = FrequencyPerplexity(least, below)
