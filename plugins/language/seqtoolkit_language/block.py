@@ -85,7 +85,7 @@ def _place(data: bytes, path: str, offset: int) -> int:
         return at
     at = max(data.rfind(blank, 1, LIMIT + 1) for blank in (b" ", b"\t", b"\r", b"\v", b"\f", b"\n"))
     if at > 0:
-        return at
+        return at - 1 if data[at - 1 : at + 1] == b"\r\n" else at
     if data[:1].isspace():
         return 1
     raise CorpusError(f"{path}: a word of more than 1 MiB begins at byte {offset}; is this text?")

@@ -12,8 +12,8 @@ from seqtoolkit_language.reading import CorpusError, Piece
 
 CHUNK = 1 << 20
 _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00", ".zst": b"\x28\xb5\x2f\xfd"}
-# What a frame of zstd unpacks to has no bound of its own: 512 bytes of it become some MiB at most in ordinary files.
-_ZSTD_INPUT = 512
+# What a frame of zstd unpacks to has no bound of its own: 256 bytes of it become some MiB at most in ordinary files.
+_ZSTD_INPUT = 256
 
 
 def open_file(path: str) -> BinaryIO:

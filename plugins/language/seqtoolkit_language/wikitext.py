@@ -21,10 +21,12 @@ def begins(line: bytes) -> bool:
     return bool(_TITLE.fullmatch(clean(line + b"\n", "", 1, "replace")[:-1]))
 
 
-def documents(blocks: Iterable[bytes], piece: Piece) -> Iterator[Text]:
-    """Give the articles. What is before the first title of a file belongs to its article; no line break is changed."""
-    passed = piece.start > 0  # such a piece begins at a title, and not at the file's first
-    fresh, at_line = True, True
+def documents(blocks: Iterable[bytes], _piece: Piece) -> Iterator[Text]:
+    """Give the articles. What is before the first title of a file belongs to its article; no line break is changed.
+
+    A piece begins at its file's beginning or at a title.
+    """
+    passed, fresh, at_line = False, True, True
     for block in blocks:
         last = 0
         for title in _titles(block, at_line=at_line):

@@ -52,11 +52,28 @@ def test_wikitext_begins_a_document_at_each_title_of_the_first_level(file):
 
 
 @pytest.mark.parametrize(
-    "line", ["= Title =", " = = Title = = ", " = Title", " Title = ", " = ", " = = ", "  = Title = "]
+    "line",
+    [
+        "= Title =",
+        " = = Title = = ",
+        " = = Title = ",
+        " = Title = = ",
+        " = Title",
+        " Title = ",
+        " = ",
+        " = = ",
+        "  = Title = ",
+    ],
 )
 def test_wikitext_takes_nothing_else_for_a_title(line, file):
     """A line that only resembles a title is text, in the middle of an article."""
     whole = f" = One = \n \n{line}\n text\n"
+    assert documents(file(whole), "wikitext") == [whole]
+
+
+def test_wikitext_takes_no_part_of_a_long_line_for_a_title(file):
+    """A line that is cut in two begins no article where it goes on."""
+    whole = " = One = \n" + "y" * (1 << 20) + " = Two = \n"
     assert documents(file(whole), "wikitext") == [whole]
 
 
@@ -95,6 +112,7 @@ def test_gutenberg_without_marks_is_taken_whole(file):
     assert documents(file(header + BOOK), "gutenberg") == [BOOK]
     assert documents(file(BOOK + footer), "gutenberg") == [BOOK]
     assert documents(file(header + footer), "gutenberg") == []
+    assert documents(file(BOOK + footer + header), "gutenberg") == [BOOK]
 
 
 def test_gutenberg_checks_what_it_leaves_out(file):
@@ -113,7 +131,7 @@ PARIS, May 12 (AFP)
 </DATELINE>
 <TEXT>
 <P>
-The first paragraph
+The first paragraph\x20
 of two lines &amp;lt;.
 </P>
 <P>

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seqtoolkit_language import block, corpus, stream
-from seqtoolkit_language.corpus import CorpusError, Piece, Reading, count_documents, find, pieces, read, resolve
+from seqtoolkit_language.corpus import CorpusError, Piece, Reading, Text, count_documents, find, pieces, read, resolve
+from seqtoolkit_language.split import select
 
 HEADS = [" = Title = \n", " = Other one = \r\n", " = = Section = = \n", "\n = Odd = \0\n", " = a\0 = b = \n"]
 WORDS = ["word", "é", "\u2003", "x" * 30, "&amp;", "=", " = ", "{", "<P>", "\0", "\ufeff", "\r", "\t", "  ", "*"]
@@ -54,7 +55,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("corpus")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def narrow():
     """Blocks of 512 bytes and chunks of 100, so that small files have many borders."""
     with pytest.MonkeyPatch.context() as patch:
@@ -115,8 +116,8 @@ def test_stories_and_json_lines_are_the_same_for_any_cut(folder, narrow, texts, 
 
 @RULES
 @given(data=lines(clean=True), target=st.integers(1, 700))
-def test_documents_are_those_of_a_plain_reading(folder, data, target):
-    """With blocks as they are, each format gives what a simple reading of the whole file gives."""
+def test_documents_are_those_of_a_plain_reading(folder, narrow, data, target):
+    """Each format gives what a simple reading of the whole file gives."""
     (folder / "a").write_bytes(data)
     files = find(str(folder / "a"))
     text = data.decode().removeprefix("\ufeff").replace("\r\n", "\n")
@@ -166,6 +167,16 @@ def test_a_split_keeps_documents_and_goes_by_how_they_begin(tmp_path):
         ]
         assert where[0] == where[1] == where[2]
         assert sum(where[0]) == 1
+
+
+def test_a_split_does_not_depend_on_how_a_document_is_cut():
+    """Small texts of one document decide as the whole does."""
+    for number in range(20):
+        whole = b"".join(b"%d %d " % (number, word) for word in range(2000))
+        parts = [Text(at == 0, whole[at : at + 100]) for at in range(0, len(whole), 100)]
+        for name in SPLITS:
+            reading = Reading("plain", split=name, held_out=0.3)
+            assert list(select(parts, reading)) == (parts if list(select([Text(True, whole)], reading)) else [])
 
 
 def test_one_document_is_known_before_anything_is_held_out_of_it(tmp_path):
