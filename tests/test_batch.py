@@ -169,3 +169,40 @@ def test_stack_of_a_block_that_is_not_as_declared(inputs, targets):
     stack = Stack(record(inputs="f32[B T 3]", targets="i64<4>[B U]"))
     with pytest.raises(ValueError, match="as many examples of both, with no more answers than steps, got inputs"):
         stack({"inputs": np.zeros(inputs, np.float32), "targets": np.zeros(targets, np.int64)})
+
+
+TEXT = {"inputs": "i64<9>[B T]", "targets": "i64<9>[B U]", "first": "bool[B T]", "weight": "i64[B U]"}
+
+
+def _text(first=False):
+    """A block of two rows of four steps, of which three targets are ignored."""
+    targets = np.array([[1, 2, 3, 4], [5, IGNORED, IGNORED, IGNORED]])
+    begins = np.zeros((2, 4), bool)
+    begins[1, 2] = first
+    return {"inputs": np.arange(8).reshape(2, 4), "targets": targets, "first": begins, "weight": 10 * targets}
+
+
+def test_stack_of_rows_that_go_on():
+    """What is ignored is not counted; `first` is handed on where anything begins anew; other fields go along."""
+    stack = Stack(record(**TEXT), size=2)
+    batch = stack(_text(first=True))
+    assert batch.mask.T.tolist() == [[True] * 4, [True, False, False, False]]
+    assert batch.first.T.tolist() == [[False] * 4, [False, False, True, False]]
+    assert batch.extra["weight"].T.tolist() == _text()["weight"].tolist()
+    assert stack(_text()).first is None
+    assert {name: str(spec) for name, spec in stack.writes.items()} == {
+        "inputs": "i64<9>[T B]", "targets": "i64<9>[U B]", "mask": "bool[U B]", "first": "bool[T B]", "weight": "i64[U B]",
+    }  # fmt: skip
+
+
+def test_further_fields_go_wherever_a_batch_goes():
+    """Parts, moves and changes are of all tensors, the extra ones too; a row's own stay with it."""
+    batch = Stack(record(**TEXT), size=2)(_text(first=True))
+    part = batch.part(1, 2)
+    assert part.extra["weight"].T.tolist() == [_text()["weight"][1].tolist()]
+    assert part.first.T.tolist() == [[False, False, True, False]]
+    assert batch.tensors().keys() == {"inputs", "targets", "mask", "first", "weight"}
+    assert all(each.device.type == "meta" for each in batch.to(torch.device("meta")).tensors().values())
+    doubled = batch.map(lambda each: torch.cat([each, each], 1))
+    assert all(each.shape[1] == 4 for each in doubled.tensors().values())
+    assert "first" not in Stack(record(**TEXT), size=2)(_text()).tensors()

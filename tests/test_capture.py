@@ -149,6 +149,31 @@ def same(plain, captured, told, also):
     assert all(torch.equal(*each) for each in zip(*states, strict=True))
 
 
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"dropout": 0.3}], ids=str)
+def test_the_carry_is_read_and_written_in_place(toy, options):
+    """Replayed updates of a truncated learner go on from one another as updates do, and after a state is loaded too.
+
+    There are two shapes, for where nothing begins anew a batch does not say so; both read and write the same carry.
+    """
+    learners = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        graph = toy.song_graph(toy.Song(length=40, steps=4), dropout=options.get("dropout", 0.0))
+        learners.append(toy.learner(graph, STEPS, accumulate=options.get("accumulate", 1)))
+    plain, captured = learners
+    hold_rates(captured.update)
+    captured.captures = Captures(captured._learn, Tapes(), captured.update.clear, warm=1)
+    for _ in range(2):
+        same(plain, captured, run(plain, STEPS), run(captured, STEPS))
+        assert torch.equal(plain.carry, captured.carry)
+        assert len(captured.captures) == 2
+        assert not captured.captures.failed
+        for learner in learners:
+            learner.load_state_dict(copy.deepcopy(learner.state_dict()))
+        hold_rates(captured.update)
+        assert len(captured.captures) == 0
+
+
 @pytest.mark.parametrize(
     "options",
     [

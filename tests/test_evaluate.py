@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seqtoolkit.flow.batch import IGNORED
-from seqtoolkit.flow.source import Ragged
+from seqtoolkit.flow.source import Ragged, Sample
 from seqtoolkit.train.evaluate import Evaluation
 
 
@@ -122,3 +122,105 @@ def test_at_least_one_example(toy):
     """An evaluation on nothing is refused by name."""
     with pytest.raises(ValueError, match="examples: wanted at least 1, got 0"):
         Evaluation(toy.graph(), toy.Echo(), 0)
+
+
+def _likelihoods(graph, source, rows):
+    """The log-likelihood of every token of a Song, by one unroll over each of its tracks."""
+    found = []
+    for track in np.array_split(source.tokens, rows):
+        targets = torch.from_numpy(track)[:, None]
+        inputs = torch.cat([torch.zeros(1, 1, dtype=torch.long), targets[:-1]])
+        with torch.no_grad():
+            outputs, _ = graph.model.core(graph.model.encoder(inputs))
+            logits = graph.model.head(outputs, None, graph.model.encoder.table.weight)
+        found += logits.log_softmax(-1).gather(-1, targets[..., None]).flatten().tolist()
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7])
+@pytest.mark.parametrize("steps", [1, 4, 60])
+def test_a_whole_text_is_evaluated_exactly(toy, rows, steps):
+    """The state goes from batch to batch: perplexity is that of one unroll over each track, with every token counted once.
+
+    Where a batch has one row, it is that of the whole text.
+    """
+    graph = toy.song_graph(size=rows)
+    graph.model.double().eval()
+    learner, song = toy.learner(graph), toy.Song(0, "valid", length=50, steps=steps)
+    seen = []
+    graph.metrics["perplexity"].measure, measure = (
+        lambda predictions, batch: seen.append(batch.mask.sum().item()) or measure(predictions, batch),
+        graph.metrics["perplexity"].measure,
+    )
+    found = Evaluation(graph, song, None)(learner.update).metrics
+    logs = _likelihoods(graph, song, rows)
+    assert sum(seen) == len(logs) == 50
+    assert found["valid/perplexity"] == pytest.approx(np.exp(-np.mean(logs)), rel=1e-12)
+    assert found["valid/loss"] == pytest.approx(-np.mean(logs), rel=1e-12)
+
+
+def test_at_most_what_there_is(toy):
+    """More examples than a split has are all that it has; fewer are whole batches, for a state is of all rows."""
+    graph = toy.song_graph(size=3)
+    learner, evaluations = toy.learner(graph), []
+    for examples in (None, 10**6, 5):
+        song = toy.Song(0, "valid", length=50)
+        evaluations.append(Evaluation(graph, song, examples))
+        drawn, draw = [], song.draw
+        song.draw = lambda indexes, drawn=drawn, draw=draw: drawn.extend(indexes) or draw(indexes)
+        evaluations[-1](learner.update)
+        assert drawn == list(range(song.size if examples != 5 else 6))
+    assert [each.count() for each in evaluations] == [15, 15, 5]
+    fresh = Evaluation(graph, toy.Song(0, "valid", length=50), None)
+    assert fresh.count() == 15, "before any batch was made"
+
+
+def test_a_whole_split_wants_an_end(toy):
+    """Of an endless source a number of examples is wanted."""
+    with pytest.raises(ValueError, match=r"^examples: wanted a number, for Echo has no end, got null$"):
+        Evaluation(toy.graph(), toy.Echo(), None)
+
+
+def test_the_carry_of_training_is_left_alone(toy):
+    """Training goes on to the same numbers whether it was evaluated meanwhile or not, on its own source too."""
+    told = []
+    for evaluated in (False, True):
+        torch.manual_seed(0)
+        graph = toy.song_graph(dropout=0.3)
+        learner = toy.learner(graph)
+        torch.manual_seed(1)
+        told.append([])
+        for _, batch in zip(range(9), learner.stream(), strict=False):
+            if evaluated:
+                Evaluation(graph, toy.Song(0, "valid"), None, 2)(learner.update)
+            told[-1].append(learner.step(batch)["loss"].item())
+    assert told[0] == told[1]
+
+
+def test_samples_of_text(toy):
+    """Rows of text are shown by how the model goes on with their beginning, where the source can say what that is."""
+
+    class Sung(toy.Song):
+        end = 0
+
+        def encode(self, text):
+            return np.array([int(each) for each in text], np.int64)
+
+        def decode(self, ids):
+            return "".join(str(each) for each in np.asarray(ids).tolist())
+
+        def show(self, inputs, targets, predictions):
+            return Sample(self.decode(inputs), self.decode(targets), self.decode(predictions))
+
+    graph = toy.song_graph(Sung(steps=12), size=3)
+    learner = toy.learner(graph)
+    source = Sung(0, "valid", length=72, steps=12)
+    samples = Evaluation(graph, source, None, 2)(learner.update).samples
+    text = source.decode(source.tokens)
+    assert len(samples) == 2
+    for row, sample in enumerate(samples):
+        track = text[24 * row : 24 * row + 24]
+        assert sample.question == "0" + track[:5]
+        assert sample.expected == track[5:12]
+        assert len(sample.answer) == len(sample.expected)
+    assert Evaluation(graph, toy.Song(0, "valid"), None, 2)(learner.update).samples == []

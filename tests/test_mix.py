@@ -159,3 +159,37 @@ def test_show_is_the_first_sources(toy):
     """An answer is shown as the first source shows it."""
     shown = Mix([toy.Echo, toy.Echo]).show(np.array([0, 3]), np.array([3, -100]), np.array([2, 1]))
     assert shown == ("[0, 3]", "[3]", "[2]")
+
+
+class Keeping(Named):
+    """Prepares, keeps its name in a file, and goes by one that it adopts."""
+
+    def prepare(self, report):
+        report(f"source {self.name}", 1.0)
+
+    def keep(self, folder):
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(str(self.name))
+
+    def adopt(self, folder):
+        self.name = int((folder / "name").read_text())
+
+
+def test_what_sources_keep(tmp_path):
+    """Each source prepares, keeps in a folder of its own, and adopts that again; those that keep nothing are left out."""
+    told = []
+    mix = Mix([partial(Named, 0), partial(Keeping, 1), partial(Keeping, 2)])
+    mix.prepare(lambda *each: told.append(each))
+    assert told == [("source 1", 1.0), ("source 2", 1.0)]
+    mix.keep(tmp_path / "kept")
+    other = Mix([partial(Named, 6), partial(Keeping, 7), partial(Keeping, 8)])
+    other.adopt(tmp_path / "kept")
+    assert [each.name for each in other.sources] == [6, 1, 2]
+    Mix([partial(Named, 0)]).keep(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_what_goes_on_is_not_mixed(toy):
+    """A source whose batches go on from one another is refused, by its place."""
+    with pytest.raises(ValueError, match=r"^sources\.1: what goes on from batch to batch cannot be mixed, as Song$"):
+        Mix([partial(Named, 0), toy.Song])

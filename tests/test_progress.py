@@ -9,6 +9,8 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -245,3 +247,64 @@ def test_in_a_real_terminal(tmp_path):
     assert rows.count("from somebody else") == 1
     assert rows[-3].startswith("20/20 ")
     assert rows[-2] == "loss 0.5  10 examples/s"
+
+
+def _prepare(shown, shares=(0.0, 0.5, 1.0), texts=("counting", "encoding")):
+    """What two steps of a preparation report."""
+    for text in texts:
+        for share in shares:
+            shown.preparing(f"{text} the [text]\x1b[2K", share)
+    shown.prepared()
+
+
+def test_a_preparation_in_a_log(clock):
+    """Not on a terminal: a line where something else is made, and each ten seconds; no escapes, and none when quiet."""
+    stream = io.StringIO()
+    shown = Progress(10, stream=stream)
+    for second in range(31):
+        clock[0] = 100.0 + second
+        shown.preparing("counting the [text]", second / 40)
+    _prepare(shown, texts=("encoding",))
+    assert stream.getvalue().splitlines() == [
+        *(f"counting the [text]  {share}" for share in ("0%", "25%", "50%", "75%")),
+        "encoding the [text]\\x1b[2K  0%",
+    ]
+    quiet = Progress(10, stream=(silent := io.StringIO()), quiet=True)
+    _prepare(quiet)
+    assert silent.getvalue() == ""
+
+
+def test_a_preparation_at_a_terminal(monkeypatch):
+    """A bar with its share for each thing that is made, gone afterwards; stdout and stderr are what they were."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    streams = sys.stdout, sys.stderr
+    stream = _Stream()
+    shown = Progress(10, stream=stream)
+    for _ in range(2):
+        _prepare(shown)
+        assert (sys.stdout, sys.stderr) == streams
+    plain = ESCAPE.sub("", stream.getvalue())
+    for name in ("counting", "encoding"):
+        assert f"{name} the [text]\\x1b[2K" in plain
+    assert "━" in plain
+    assert "100%" in plain
+    assert stream.getvalue().endswith("\x1b[2K"), "the line of the bar is cleared"
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_preparation_survives_a_broken_stream(interactive, late, monkeypatch):
+    """It goes on without a picture, from the first report on or later, and nothing is said of it."""
+    said = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    streams = sys.stdout, sys.stderr
+    stream = _Stream()
+    shown = Progress(10, interactive=interactive, stream=stream)
+    if late:
+        shown.preparing("counting", 0.1)
+    stream.close()
+    time.sleep(0.25 if interactive and late else 0)  # longer than any bar stands still
+    _prepare(shown)
+    assert (sys.stdout, sys.stderr) == streams
+    assert shown._display is None
+    assert not said

@@ -15,10 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqtoolkit.flow.ahead import PREFETCH
 from seqtoolkit.flow.batch import Stack
-from seqtoolkit.flow.mix import Mix
 from seqtoolkit.flow.counter import SPLITS, counter_bits, counter_tensor
+from seqtoolkit.flow.mix import Mix
 from seqtoolkit.flow.source import LAG, Ragged, Source
 from seqtoolkit.flow.spec import record
+from seqtoolkit.testing import SOURCE_LAWS, check_source
 
 INDEXES = np.arange(20_000, dtype=np.int64)
 KEYS = st.tuples(st.integers(-(2**70), 2**70), st.sampled_from(SPLITS), st.integers(0, 2**40))
@@ -331,3 +332,37 @@ def test_a_stream_tells_its_source_where_to_draw(toy):
     echo = toy.Echo()
     toy.graph().node(echo, torch.device("meta"))
     assert echo.device.type == "cpu"
+
+
+@pytest.mark.parametrize("law", SOURCE_LAWS)
+def test_laws_of_a_contiguous_source(toy, law):
+    """A source that goes on from block to block and has an end keeps the laws of all sources."""
+    check_source(toy.Song, law)
+
+
+def test_who_has_an_end(toy):
+    """A source that says how many examples it has is finite, and contiguous where it says so; others are neither."""
+    assert (toy.Echo().finite, toy.Echo().contiguous, toy.Echo().size) == (False, False, None)
+    song = toy.Song(length=50, steps=4)
+    assert (song.finite, song.contiguous, song.size) == (True, True, 13)
+    song.block = 3
+    assert song.size == 15
+
+
+def test_a_finite_source_begins_anew(toy):
+    """After its last example comes the first, marked as one that begins anew."""
+    song = toy.Song(length=50, steps=4)
+    song.block = 3
+    once, again = song.draw(np.arange(15)), song.draw(np.arange(15, 30))
+    assert all((once[name] == again[name]).all() for name in once)
+    assert once["first"].sum() == 3
+
+
+def test_most_sources_keep_nothing(toy, tmp_path):
+    """Nothing is made, kept or compared unless a task does so."""
+    echo = toy.Echo()
+    echo.prepare(lambda *_: pytest.fail("nothing is made"))
+    echo.keep(tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+    echo.adopt(tmp_path)
+    assert not echo.baselines()

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 EVERY = 10.0
 """Seconds from one line of a log to the next."""
+REDRAW = 0.1
+"""Seconds from one picture of the bar to the next."""
 
 
 class Preparation:
@@ -42,12 +44,18 @@ class Preparation:
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
             console = Console(file=self._stream, force_terminal=True, highlight=False, markup=False)
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=console, transient=True)
+            text_column = TextColumn("{task.description}", markup=False)
+            columns = (text_column, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
             self._bar.start()
             self._said = ""
         if text != self._said or self._task is None:
             if self._task is not None and self._task in self._bar.task_ids:
                 self._bar.remove_task(self._task)
-            self._said, self._task = text, self._bar.add_task(text, total=1.0)
+            self._said, self._task, self._due = text, self._bar.add_task(text, total=1.0), 0.0
         self._bar.update(self._task, completed=share)
+        if (
+            share >= 1 or time.monotonic() >= self._due
+        ):  # by no thread of rich's, in which a broken stream would be told of
+            self._due = time.monotonic() + REDRAW
+            self._bar.refresh()
