@@ -32,7 +32,7 @@ def asked(monkeypatch, tmp_path):
     calls = []
     files = [tmp_path / "1.arrow", tmp_path / "2.arrow"]
     for file in files:
-        file.write_bytes(b"12345")
+        file.write_bytes(b"1234567890" * 5)
 
     def load_dataset(*where, split):
         calls.append((*where, split))
@@ -59,12 +59,12 @@ def documents(place, reading, target=8 << 20):
 def test_rows_are_documents_in_pieces_of_any_size(asked, tmp_path):
     """Each row that is not empty is a document, by the same rules as text in files; a data set has a size and a time."""
     [file] = find("datasets:texts")
-    assert file == File("datasets:texts", 10, max(path.stat().st_mtime_ns for path in tmp_path.iterdir()))
+    assert file == File("datasets:texts", 100, max(path.stat().st_mtime_ns for path in tmp_path.iterdir()))
     reading = resolve([file], Reading(field="body"))
     assert reading.format == "plain"
     wanted = ["one\n", *ROWS[2:]]
     assert documents("datasets:texts", reading) == documents("datasets:texts", reading, target=1) == wanted
-    assert len(pieces([file], reading, target=1)) == 10
+    assert len(pieces([file], reading, target=1)) == 100
     parts = [
         documents("datasets:texts", Reading("plain", "body", split=split, held_out=0.2))
         for split in ("train", "valid", "test")

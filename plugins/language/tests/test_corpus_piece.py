@@ -145,6 +145,20 @@ def test_plain_files_are_cut_and_archives_and_books_are_not(tmp_path):
     assert [piece.stop for piece in pieces(files, Reading("gutenberg"), target=20_000)] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("layout", "documents"),
+    [
+        ("wikitext", [" \n = First = \n", *(f" = Title {'x' * size} = \n text\n" for size in range(1, 60))]),
+        ("gigaword", [stories(["word"] * size) for size in range(1, 20)]),
+        ("lines", [f"{'x' * size}\n" for size in range(200)]),
+    ],
+)
+def test_each_document_can_be_a_piece(layout, documents, folder, narrow):
+    """No beginning of a document is missed where a file is cut, wherever in a chunk it stands."""
+    (folder / "a").write_text("".join(documents))
+    assert len(pieces(find(str(folder / "a")), Reading(layout), target=1)) == len(documents)
+
+
 def test_a_split_keeps_documents_and_goes_by_how_they_begin(tmp_path):
     """Shares are about as asked, the same document always goes to the same split, and only 4 KiB of it decide."""
     (tmp_path / "a").write_text("".join(f"document {number}\n" for number in range(5000)))
