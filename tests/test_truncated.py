@@ -268,53 +268,6 @@ def test_the_carry_of_another_core(toy, learn):
             learn().load_state_dict({**state, "carry": carry})
 
 
-SONG = [
-    "source.vocabulary=40",
-    "source.tokenizer=character",
-    "source.bptt=5",
-    "batch.size=4",
-    "model.encoder.size=8",
-    "model.core.hidden_size=8",
-    "metric=[perplexity]",
-    "run={steps: 12, log_every: 3, checkpoint_every: 100, seed: 0}",
-    "evaluate={every: 6, examples: 8, test_examples: 0, baselines: false}",
-    "learner.schedule=constant",
-    "track=none",
-]
-
-
-@pytest.fixture
-def text(tmp_path):
-    """A text of several documents, and the settings by which it is soon learned."""
-    chance = random.Random(0)
-    for number in range(12):
-        words = (f"{chance.choice(['the', 'a', 'my'])} {chance.choice(['cat', 'dog', 'hen'])}" for _ in range(12))
-        (tmp_path / "text").mkdir(exist_ok=True)
-        (tmp_path / "text" / f"{number}.txt").write_text("\n".join(words))
-    return [*SONG, f"source.train={tmp_path / 'text'}", "source.held_out=0.2"]
-
-
-def test_a_whole_run_is_stopped_and_goes_on(text, tmp_path):
-    """A pipeline that is stopped in the middle of an epoch and resumed ends with the weights of one that is not."""
-    whole = Pipeline.load("language", text).run(tmp_path / "whole")
-    begun = Pipeline.load("language", [*text, "run.steps=7"]).run(tmp_path / "parts")
-    ended = Pipeline.resume(begun.folder, ["run.steps=12"])
-    for name, each in whole.model.state_dict().items():
-        assert torch.equal(each, ended.model.state_dict()[name]), name
-    assert ended.metrics == whole.metrics
-    assert (ended.folder / "source").is_dir()
-
-
-def test_another_batch_size_on_resume(text, tmp_path, type_in):
-    """That is one line at the terminal."""
-    code, _, err = type_in("run", "language", *text, "run.steps=2")
-    assert code == 0, err
-    code, _, err = type_in("run", "--resume", "latest", "batch.size=2", "run.steps=4")
-    assert code == 2
-    assert "truncated goes on from a batch of 4 rows, and got one of 2: batch.size has to stay as it was" in err
-    assert len(err.strip().splitlines()) == 1
-
-
 def test_a_source_that_is_not_contiguous(tiny):
     """It is refused under the learner's key, before anything is trained."""
     with pytest.raises(
