@@ -37,8 +37,10 @@ from torch import Tensor
 
 from seqtoolkit.bench import cost, interleaved
 from seqtoolkit.flow.batch import Batch
+from seqtoolkit.flow.encoder import Embed, Project
+from seqtoolkit.flow.head import MLP
 from seqtoolkit.flow.loss import CrossEntropy
-from seqtoolkit.flow.model import MLP, Embed, Model, Project
+from seqtoolkit.flow.model import Model
 from seqtoolkit.flow.spec import Spec
 from seqtoolkit.train.capture import WARM, CaptureError, Captures, CudaGraphs, Told
 from seqtoolkit.train.optimize import Precision, Update, adam, choose_device

@@ -24,14 +24,14 @@ def batches() -> dict[str, str]:
 @hookimpl
 def encoders() -> dict[str, str]:
     """Inputs to vectors."""
-    return {"embed": "seqtoolkit.flow.model:Embed", "linear": "seqtoolkit.flow.model:Project"}
+    return {"embed": "seqtoolkit.flow.encoder:Embed", "linear": "seqtoolkit.flow.encoder:Project"}
 
 
 @hookimpl
 def heads() -> dict[str, str]:
     """Outputs to predictions."""
     return {
-        "mlp": "seqtoolkit.flow.model:MLP",
+        "mlp": "seqtoolkit.flow.head:MLP",
         "softmax": "seqtoolkit.flow.softmax:Softmax",
         "adaptive_softmax": "seqtoolkit.flow.softmax:AdaptiveSoftmax",
     }

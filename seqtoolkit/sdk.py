@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from seqtoolkit.flow.batch import IGNORED, Batch, Collate
     from seqtoolkit.flow.core import Core, State, map_state, where_first
     from seqtoolkit.flow.counter import Split, counter_bits, counter_tensor
+    from seqtoolkit.flow.encoder import Encoder
+    from seqtoolkit.flow.head import Head, LikelihoodHead
     from seqtoolkit.flow.kind import Kind
     from seqtoolkit.flow.loss import Loss
     from seqtoolkit.flow.metric import Metric
-    from seqtoolkit.flow.model import Encoder, Head, LikelihoodHead
     from seqtoolkit.flow.source import Block, Case, Ragged, Report, Sample, Source
     from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
     from seqtoolkit.flow.transform import Transform
@@ -29,7 +30,8 @@ _HOMES = {
     "seqtoolkit.flow.kind": ("Kind",),
     "seqtoolkit.flow.loss": ("Loss",),
     "seqtoolkit.flow.metric": ("Metric",),
-    "seqtoolkit.flow.model": ("Encoder", "Head", "LikelihoodHead"),
+    "seqtoolkit.flow.encoder": ("Encoder",),
+    "seqtoolkit.flow.head": ("Head", "LikelihoodHead"),
     "seqtoolkit.flow.source": (
         "Block",
         "Case",

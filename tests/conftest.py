@@ -18,10 +18,12 @@ from seqtoolkit.cli import main
 from seqtoolkit.flow.batch import IGNORED, Pad, Stack
 from seqtoolkit.flow.core import Core
 from seqtoolkit.flow.counter import counter_bits
+from seqtoolkit.flow.encoder import Embed
 from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.head import MLP
 from seqtoolkit.flow.loss import CrossEntropy, NegativeLogLikelihood
 from seqtoolkit.flow.metric import Accuracy, Perplexity, SequenceAccuracy
-from seqtoolkit.flow.model import MLP, Embed, Model
+from seqtoolkit.flow.model import Model
 from seqtoolkit.flow.softmax import Softmax
 from seqtoolkit.flow.source import Ragged, Source
 from seqtoolkit.flow.spec import Spec, record

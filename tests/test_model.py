@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from seqtoolkit.flow.batch import IGNORED
-from seqtoolkit.flow.model import MLP, Embed, Model, Project
+from seqtoolkit.flow.encoder import Embed, Project
+from seqtoolkit.flow.head import MLP
+from seqtoolkit.flow.model import Model
 from seqtoolkit.flow.spec import Spec
 
 STYLES = [(decoding, decoder) for decoding in ("parallel", "teacher_forcing") for decoder in ("shared", "separate")]

@@ -16,10 +16,11 @@ from seqtoolkit.bench import cost
 from seqtoolkit.experiment import SECTIONS
 from seqtoolkit.flow import likelihood
 from seqtoolkit.flow.batch import IGNORED, Batch
+from seqtoolkit.flow.encoder import Embed, Project
 from seqtoolkit.flow.likelihood import log_likelihood
 from seqtoolkit.flow.loss import NegativeLogLikelihood
 from seqtoolkit.flow.metric import Perplexity
-from seqtoolkit.flow.model import Embed, Model, Project
+from seqtoolkit.flow.model import Model
 from seqtoolkit.flow.softmax import AdaptiveSoftmax, Softmax
 from seqtoolkit.flow.spec import Spec
 from seqtoolkit.host.assemble import assemble

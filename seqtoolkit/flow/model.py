@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,116 +11,12 @@ from torch import Tensor, nn
 from seqtoolkit.flow.attention import Attention, shown
 from seqtoolkit.flow.batch import IGNORED
 from seqtoolkit.flow.core import Core, State
+from seqtoolkit.flow.encoder import Encoder
+from seqtoolkit.flow.head import Head, LikelihoodHead
 from seqtoolkit.flow.reading import read
-from seqtoolkit.flow.spec import Spec, unify
+from seqtoolkit.flow.spec import Spec, known
 
 Way = Literal["parallel", "teacher_forcing"]
-
-
-class Encoder(nn.Module, ABC):
-    """What turns a batch's inputs [T B ...] into the vectors [T B D] that a core reads."""
-
-    reads: str
-    writes: str
-
-
-class Embed(Encoder):
-    """A learned vector for each id.
-
-    Args:
-        size: The length of the vectors.
-        dropout: The share of each vector's numbers that training sets to 0.
-    """
-
-    reads = "i64<V>[T B]"
-
-    def __init__(self, input_spec: Spec, size: int = 64, dropout: float = 0.0) -> None:
-        super().__init__()
-        vocabulary = unify(self.reads, input_spec)["V"]
-        _at_least("size", size, 1)
-        self.table = nn.Embedding(_known(vocabulary, "the number of input ids"), size)
-        self.dropout = nn.Dropout(dropout)
-        self.writes = f"f32[T B {size}]"
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Ids [T B] to vectors [T B D]."""
-        return self.dropout(self.table(inputs))
-
-
-class Project(Encoder):
-    """A linear map of each input vector; of each row, where the inputs are matrices [T B n D].
-
-    Args:
-        size: The length of the vectors that come out; 0 hands the inputs on as they are.
-    """
-
-    reads = "f32[T B D]"
-
-    def __init__(self, input_spec: Spec, size: int = 0) -> None:
-        super().__init__()
-        before = " ".join(map(str, ("T", "B", *input_spec.axes[2:-1])))
-        self.reads = f"f32[{before} D]"
-        width = _known(unify(self.reads, input_spec)["D"], "the size of the inputs")
-        _at_least("size", size, 0)
-        self.map = nn.Linear(width, size) if size else nn.Identity()
-        self.writes = f"f32[{before} {size or width}]"
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Vectors [T B D] to vectors [T B size], matrices [T B n D] to matrices [T B n size]."""
-        return self.map(inputs)
-
-
-class Head(nn.Module, ABC):
-    """What turns a core's outputs [U B H] into predictions [U B C]."""
-
-    reads: str
-    writes: str
-
-
-class LikelihoodHead(Head):
-    """A head whose predictions are the log-likelihoods of the targets, so that [U B V] need never be in memory.
-
-    `forward(outputs [U B H], targets [U B] | None, table [V E] | None)`: with targets their log-likelihoods [U B], at
-    least float32, exactly 0 and without gradient where a target is IGNORED; without, the log-probabilities [U B V] of
-    what comes next. `table` is the encoder's, which the model hands to a head that is `tied`, at each call.
-    """
-
-    writes = "f32[U B]"
-    classes: int
-    """How many ids a target is one of (V)."""
-    tied: bool = False
-
-
-class MLP(Head):
-    """Hidden layers with ReLU after each, then a linear map to the classes (Santoro et al. 2018, A.1 and A.2).
-
-    Args:
-        sizes: The sizes of the hidden layers; none makes the head linear.
-        dropout: The share of each hidden layer's numbers that training sets to 0.
-    """
-
-    reads = "f32[U B H]"
-
-    def __init__(
-        self,
-        input_size: int,
-        target_spec: Spec,
-        sizes: list[int] = [256, 256],  # noqa: B006  never changed; a pipeline shows it as the default
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        classes = _known(unify("i64<C>[U B]", target_spec)["C"], "the number of classes")
-        layers: list[nn.Module] = []
-        for size in sizes:
-            _at_least("sizes", size, 1)
-            layers += [nn.Linear(input_size, size), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
-            input_size = size
-        self.layers = nn.Sequential(*layers, nn.Linear(input_size, classes))
-        self.writes = f"f32[U B {classes}]"
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        """Outputs [U B H] to logits [U B C]."""
-        return self.layers(outputs)
 
 
 @dataclass(frozen=True)
@@ -153,8 +48,8 @@ class Model(nn.Module):
         self.feedback = None
         if decoding == "teacher_forcing":
             written = head.classes if isinstance(head, LikelihoodHead) else Spec.parse(head.writes).axes[-1]
-            classes = _known(written, "the number of classes")
-            size = _known(Spec.parse(encoder.writes).axes[-1], "the size of the encoder's vectors")
+            classes = known(written, "the number of classes")
+            size = known(Spec.parse(encoder.writes).axes[-1], "the size of the encoder's vectors")
             self.feedback = nn.Embedding(classes + 1, size)  # the last id stands for the start
 
     def forward(
@@ -253,14 +148,3 @@ def _question(vectors: Tensor, answers: int | None) -> int:
 
 def _cut(first: Tensor | None, question: int) -> tuple[Tensor | None, Tensor | None]:
     return (None, None) if first is None else (first[:question], first[question:])
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name}: wanted at least {least}, got {value}")
-
-
-def _known(size: int | str, what: str) -> int:
-    if isinstance(size, str):
-        raise ValueError(f"{what} is not known here: the stage before it has to declare it")
-    return size

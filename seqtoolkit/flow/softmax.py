@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqtoolkit.flow.batch import IGNORED
+from seqtoolkit.flow.encoder import Encoder
+from seqtoolkit.flow.head import LikelihoodHead
 from seqtoolkit.flow.likelihood import log_likelihood, require_ids
-from seqtoolkit.flow.model import Encoder, LikelihoodHead
 from seqtoolkit.flow.spec import Spec, SpecError, unify
 
 

@@ -88,5 +88,18 @@ def unify(wanted: Spec | str, given: Spec | str, bindings: Mapping[str, Axis] | 
     return found
 
 
+def at_least(name: str, value: int, least: int) -> None:
+    """Raises ValueError, which names the size, where it is below the least."""
+    if value < least:
+        raise ValueError(f"{name}: wanted at least {least}, got {value}")
+
+
+def known(size: int | str, what: str) -> int:
+    """A size; raises ValueError where only its name is known."""
+    if isinstance(size, str):
+        raise ValueError(f"{what} is not known here: the stage before it has to declare it")
+    return size
+
+
 def _axis(word: str) -> Axis:
     return int(word) if word.isdecimal() else word

@@ -15,7 +15,7 @@ from seqtoolkit.experiment import SECTIONS, Experiment
 from seqtoolkit.flow.batch import IGNORED, Batch
 from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.graph import Graph
-from seqtoolkit.flow.model import LikelihoodHead
+from seqtoolkit.flow.head import LikelihoodHead
 from seqtoolkit.flow.source import Source
 from seqtoolkit.host.assemble import assemble, make_source
 from seqtoolkit.host.config import Plan, freeze, load

@@ -14,7 +14,7 @@ from seqtoolkit.flow.batch import Batch
 from seqtoolkit.flow.continuation import UNKNOWN, Sampling, follow, hear, textual
 from seqtoolkit.flow.core import State
 from seqtoolkit.flow.graph import Graph
-from seqtoolkit.flow.model import LikelihoodHead
+from seqtoolkit.flow.head import LikelihoodHead
 from seqtoolkit.flow.source import Sample, Source
 from seqtoolkit.flow.view import View, look
 from seqtoolkit.train.optimize import Update, exact
