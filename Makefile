@@ -50,7 +50,7 @@ test-services: setup ## MLflow's pages in a browser, a tracking server on Postgr
 		$$as apt-get -qq update && $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing \
 			|| { echo >&2 "make test-services wants" $$missing "and apt-get cannot install it"; exit 1; }; \
 	fi
-	$(PYTEST) -m "services and not slow" tests/services
+	$(PYTEST) -n 2 --dist loadfile -m "services and not slow" tests/services
 
 .PHONY: lint
 lint: setup ## format, lint, types, floors

@@ -32,6 +32,12 @@ PATIENCE = 400
 """Seconds, for machines that are busy."""
 
 
+def pytest_sessionstart(session):
+    """Remove the pictures of the last time, once for all test processes."""
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(SHOTS, ignore_errors=True)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """What stands in this folder is for `make test-services`."""
@@ -194,8 +200,7 @@ def tool():
 @pytest.fixture(scope="session")
 def chromium():
     """Debian's Chromium, without a display."""
-    shutil.rmtree(SHOTS, ignore_errors=True)
-    SHOTS.mkdir(parents=True)
+    SHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as player:
         path = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = player.chromium.launch(executable_path=path, args=["--no-sandbox"], headless=True)
