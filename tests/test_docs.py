@@ -41,10 +41,7 @@ GENERATED = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)",
 MARKS = ("", "test", "fails", "no test", "file", "parameter count")
 
 each_guide = pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
-LONG = (
-    *("attention", "cli", "compare", "evaluate", "export", "pipelines"),
-    *("plugins", "runs", "sweeps", "testing", "tutorial"),
-)
+LONG = ("attention", "cli", "compare", "evaluate", "export", "runs", "sweeps")
 """Guides whose examples train so much that `make docs` and `make slow` run them, and `make test` does not."""
 each_example = pytest.mark.parametrize(
     "guide",
@@ -113,7 +110,7 @@ class Desk:
 
     def _run(self, code: int, *command: str) -> None:
         done = subprocess.run(
-            command, cwd=self.work, env=self.environment, capture_output=True, text=True, check=False, timeout=200
+            command, cwd=self.work, env=self.environment, capture_output=True, text=True, check=False, timeout=500
         )
         self.printed = f"{done.stdout}{done.stderr}"
         assert done.returncode == code, f"{command[-1]}\nexit code {done.returncode}\n{self.printed}"

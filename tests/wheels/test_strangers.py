@@ -95,9 +95,9 @@ def test_the_same_as_json(crowd):
 @pytest.mark.parametrize(
     "pipeline",
     [
-        pytest.param(["my_core"], id="core", marks=pytest.mark.slow),
+        pytest.param(["my_core"], id="core"),
         pytest.param(["my_task", "model.core=my_core"], id="both"),
-        pytest.param(["program_eval", "model.core=lstm"], id="own", marks=pytest.mark.slow),
+        pytest.param(["program_eval", "model.core=lstm"], id="own"),
     ],
 )
 def test_what_works_trains_beside_what_does_not(crowd, pipeline):
