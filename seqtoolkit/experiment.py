@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import torch
@@ -15,7 +14,7 @@ from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.heatmap import ready
 from seqtoolkit.flow.model import Decoding, Model
 from seqtoolkit.flow.source import Source
-from seqtoolkit.folder import SOURCE, RunFolder
+from seqtoolkit.folder import RunFolder
 from seqtoolkit.host.assemble import assemble, make_source
 from seqtoolkit.host.config import ConfigError, Plan
 from seqtoolkit.host.plan import flat
@@ -23,7 +22,7 @@ from seqtoolkit.host.registry import Registry
 from seqtoolkit.observer import observers
 from seqtoolkit.profile import Profile
 from seqtoolkit.requirement import at_least, require_attention, under
-from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints, load_state, load_weights
+from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
 from seqtoolkit.train.loop import Fit, RunSettings
@@ -61,7 +60,9 @@ class Experiment:
         self.plan, self.registry, self.kept = plan, registry, kept
         self.run: RunSettings = plan.sections["run"]
         self.evaluate: EvaluateSettings = plan.sections["evaluate"]
-        assemble(plan, build=False, kept=kept)
+        sketch = assemble(plan, build=False, kept=kept)
+        with under(plan.source.key, plan.source.factory):
+            sketch.source.demand()
         with under("run", RunSettings):
             at_least(self.run, steps=1, log_every=1, checkpoint_every=0, keep_every=0, threads=0)
             limit = self.run.time_limit
@@ -204,7 +205,9 @@ class Experiment:
                 name=title(self.plan, changes), params=params, tags=tags, folder=place.path, resume=place.tracked
             )
         self.tracker.artifact(place.config)
-        self._keep(place)
+        place.keep(self.graph.source)
+        if place.source.exists():
+            self.tracker.artifact(place.source)
         known = {"run_id": run_id or place.tracked, "tags": given or place.notes.get("tags")}
         known["parameters"] = self.graph.parameters
         place.note(**known, status="RUNNING", environment=environment, error=None, stopped=None)
@@ -213,27 +216,10 @@ class Experiment:
     def _share(self, others: Sequence[Source]) -> None:
         """Have sources of the same kind go by what the ids of the model's own stand for, whatever data they read."""
         with TemporaryDirectory() as folder:
-            kept = self._kept(Path(folder) / SOURCE)
-            for source in others if kept.exists() else ():
-                source.adopt(kept)
-
-    def _keep(self, place: RunFolder) -> None:
-        """Have the run's folder keep what the model's ids stand for, all of it or nothing."""
-        if not place.source.exists():
-            draft = place.path / f".{SOURCE}"
-            rmtree(draft, ignore_errors=True)  # of a process that was killed meanwhile
-            if self._kept(draft).exists():
-                draft.rename(place.source)
-        if place.source.exists():
-            self.tracker.artifact(place.source)
-
-    def _kept(self, folder: Path) -> Path:
-        """What the model's source keeps, in a folder; that is not there where it keeps nothing. Raises CheckpointError."""
-        try:
-            self.graph.source.keep(folder)
-        except OSError as error:
-            raise CheckpointError(f"{folder} cannot be written: {error.strerror or error}") from None
-        return folder
+            place = RunFolder(Path(folder))
+            place.keep(self.graph.source)
+            for source in others if place.source.exists() else ():
+                source.adopt(place.source)
 
     def _testing(self) -> Evaluation | None:
         """The evaluation on the test split; None where there is none. Raises ValueError."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from seqtoolkit import Pipeline
 from seqtoolkit.flow.batch import Pad
 from seqtoolkit.flow.loss import CrossEntropy
 from seqtoolkit.flow.metric import Accuracy
@@ -419,10 +420,13 @@ def test_company_may_not_matter_to_a_question():
         check_task(BASE, "asked", overrides=["source=Asked", "batch=NoRestarts"])
 
 
+GENERATED = [name for name in sorted(shipped("pipelines")) if "train" not in Pipeline.load(name).plan.source.params]
+
+
 @pytest.mark.parametrize("law", TASK_LAWS)
-@pytest.mark.parametrize("name", sorted(shipped("pipelines")))
+@pytest.mark.parametrize("name", GENERATED)
 def test_shipped_pipelines_pass(name, law):
-    """Every pipeline that an installed plugin ships keeps every law, with a model of its kind that is small."""
+    """Every pipeline that an installed plugin ships, and that reads no text, keeps every law, with a model that is small."""
     check_task(name, law, overrides=["model.core=lstm", "model.core.hidden_size=16", "model.head.sizes=[16]"])
 
 

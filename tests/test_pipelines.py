@@ -6,10 +6,12 @@ from seqtoolkit import Pipeline
 from seqtoolkit.host.registry import discover
 from seqtoolkit.host.resource import shipped
 
+GENERATED = [name for name in sorted(shipped("pipelines")) if "train" not in Pipeline.load(name).plan.source.params]
+"""Those that make their examples; a plugin whose pipelines read a text tries them on one of its own."""
 FEW = ["run.steps=3", "batch.size=8", "evaluate.examples=8", "evaluate.test_examples=8", "track=none"]
 
 
-@pytest.mark.parametrize("name", sorted(shipped("pipelines")))
+@pytest.mark.parametrize("name", GENERATED)
 def test_a_few_updates_of_every_pipeline(name, tmp_path):
     """It trains, is evaluated on both splits, and leaves a checkpoint."""
     result = Pipeline.load(name, FEW).run(tmp_path)

@@ -88,6 +88,11 @@ class Mix(Source):
         for source, each in zip(self.sources, memory["sources"], strict=True):
             source.recall(each)
 
+    def demand(self) -> None:
+        """Of every source."""
+        for source in self.sources:
+            source.demand()
+
     def prepare(self, report: Report) -> None:
         """Every source does."""
         for source in self.sources:

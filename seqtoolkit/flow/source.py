@@ -128,6 +128,9 @@ class Source(BaseNode[Block], ABC):
         """Whether the split has an end; how many examples it has may take long to find out."""
         return type(self).size is not Source.size
 
+    def demand(self) -> None:
+        """Raise ValueError, one line, where its data are not there; asked before anything is made, so that it is quick."""
+
     def prepare(self, report: Report) -> None:
         """Make what takes long and is made once, such as a cache of the data; asked before a run begins.
 

@@ -184,6 +184,11 @@ class Text(Source):
             return 0
         return int(counter_bits(self.seed, self.split, np.array([epoch]), 1)[0, 0] % np.uint64(len(self.tokens)))
 
+    def demand(self) -> None:
+        """Raise ValueError where a file is missing; it says where the text can be had."""
+        for split in self.places:
+            self._corpus(split)
+
     def prepare(self, report: Report) -> None:
         """Learn the vocabulary and encode the split, where no cache has them. Raises ValueError for text that cannot be used."""
         self._report = report
