@@ -121,9 +121,8 @@ class Experiment:
         """
         checkpoints = Checkpoints(place.checkpoints, self.run.keep_every)
         last = checkpoints.find("last")
-        heard = {**observers(progress or Progress(self.run.steps)), **(also or {})}
-        if self.run.profile:
-            heard["seqtoolkit.profile"] = Profile(self.evaluation)
+        profile = {"seqtoolkit.profile": Profile(self.evaluation)} if self.run.profile else {}
+        heard = {**observers(progress or Progress(self.run.steps)), **(also or {}), **profile}
         watched = self.registry.joined(heard)
         run = Run(
             name=self.plan.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,8 @@ from omegaconf import OmegaConf
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from seqtoolkit.flow.source import Source
 
 CONFIG, NOTES, CHECKPOINTS, METRICS, SOURCE = "config.yaml", "run.json", "checkpoints", "metrics.jsonl", "source"
 _KINDS = {
@@ -125,6 +128,19 @@ class RunFolder:
             there = ", ".join(map(str, Checkpoints(self.checkpoints).steps())) or "none"
             raise RunError(f"the run in {self.path} has no checkpoint {name!r}; there are: {there}")
         return found
+
+    def keep(self, source: Source) -> None:
+        """Keep what the ids of a source stand for, all of it or nothing, unless that is kept. Raises RunError."""
+        if self.source.exists():
+            return
+        draft = self.path / f".{SOURCE}"
+        shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed meanwhile
+        try:
+            source.keep(draft)
+            if draft.exists():
+                draft.rename(self.source)
+        except OSError as error:
+            raise RunError(f"{self.source} cannot be written: {error.strerror or error}") from None
 
     def restore(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         """Give a model the weights of a checkpoint; raises CheckpointError, one line, where they are another model's."""

@@ -8,7 +8,7 @@ import torch
 
 from seqtoolkit import Pipeline
 from seqtoolkit.experiment import Experiment
-from seqtoolkit.folder import RunFolder
+from seqtoolkit.folder import RunError, RunFolder
 from seqtoolkit.trained import Trained
 
 SMALL = [
@@ -157,6 +157,20 @@ def test_keeping_is_all_or_nothing(home, tmp_path, monkeypatch):
     assert not list(place.path.glob(".*"))
 
 
+def test_a_full_disk_while_keeping(tmp_path):
+    """It is one line, and what was written of it is not gone by."""
+
+    class Full:
+        def keep(self, folder):
+            folder.mkdir()
+            raise OSError(28, "No space left on device")
+
+    place = RunFolder(tmp_path)
+    with pytest.raises(RunError, match=rf"^{place.source} cannot be written: No space left on device$"):
+        place.keep(Full())
+    assert not place.source.exists()
+
+
 def test_a_model_goes_without_its_text(mine, type_in, tmp_path):
     """Exported, it goes on with a prompt where there is neither run nor text; its text does not go along."""
     words = ("--prompt", "the cat", "--seed", "1", "--tokens", "8")
@@ -177,6 +191,20 @@ def test_a_model_goes_without_its_text(mine, type_in, tmp_path):
     code, _, err = type_in("predict", there, *words)
     assert code == 2
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_run_is_fetched_with_what_it_kept(home, type_in, database, tmp_path):
+    """What ids stand for is in the store too: a run of which nothing else is left is fetched, and goes on with a prompt."""
+    shutil.copy(database, tmp_path)
+    track = [f"track={{use: mlflow, tracking_uri: 'sqlite:///{tmp_path}/mlflow.db', system_metrics: false}}"]
+    changes = [*SMALL, f"source.train={home / 'text'}", "run.steps=1", *track]
+    result = Pipeline.load("language", changes).run(tmp_path / "runs")
+    kept = {each.name: each.read_bytes() for each in (result.folder / "source").iterdir()}
+    shutil.rmtree(tmp_path / "runs")
+    found = Trained.find(result.run_id, store=f"sqlite:///{tmp_path}/mlflow.db")
+    assert {each.name: each.read_bytes() for each in found.place.source.iterdir()} == kept
+    assert found.graph.source.decode(found.graph.source.encode("the cat")) == "the cat"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class Tracks:
     """`count` rows, each with its share of the stream; a pass over all predicts every token exactly once.
 
     Tracks are equally long but for one token; a pass has as many windows of T steps as the longest needs. The first token
-    of the stream is predicted from an <eos>.
+    of the stream is predicted from the last, which is an <eos>.
 
     Args:
         tokens: The stream.
@@ -65,8 +65,6 @@ class Tracks:
         at = (begin + start + offset) % len(self.tokens)
         said = self._round(at - 1, steps + 1)
         into.inputs[place, :steps], into.targets[place, :steps] = said[:-1], said[1:]
-        if at == 0:
-            into.inputs[place, 0] = EOS
         if self.documents:
             into.first[place, :steps] |= self._begins(at, steps)
 

@@ -153,13 +153,14 @@ def test_goes_by_the_ids_of_a_run(make, tmp_path):
     one = make()
     one.keep(tmp_path / "kept")
     other = make(train=str(tell(tmp_path / "other", seed=1, count=9)))
-    before = other.tokens[:].copy()
+    before, drawn = other.tokens[:].copy(), other.draw(np.arange(3))
     assert other.tokenizer.digest != one.tokenizer.digest
     other.adopt(tmp_path / "kept")
     assert other.tokenizer.digest == one.tokenizer.digest
     assert (other.tokenizer.counts == one.tokenizer.counts).all()
     assert len(other.tokens) == len(before)
     assert (other.tokens[:] != before).any(), "what was encoded by other ids is not read any more"
+    assert (other.draw(np.arange(3))["targets"] != drawn["targets"]).any()
     assert other.decode(other.encode("ba be bi")) == "ba be bi"
 
 
