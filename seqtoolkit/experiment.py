@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from seqtoolkit.description import NOTE, describe, title
+from seqtoolkit.entry import enter
 from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.heatmap import ready
 from seqtoolkit.flow.model import Decoding, Model
@@ -17,7 +17,6 @@ from seqtoolkit.flow.source import Source
 from seqtoolkit.folder import RunFolder
 from seqtoolkit.host.assemble import assemble, make_source
 from seqtoolkit.host.config import ConfigError, Plan
-from seqtoolkit.host.plan import flat
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.observer import observers
 from seqtoolkit.profile import Profile
@@ -30,7 +29,7 @@ from seqtoolkit.train.optimize import choose_device, choose_precision
 from seqtoolkit.train.run import Run
 from seqtoolkit.train.search import SweepSettings
 from seqtoolkit.train.tracking import Status as TrackerStatus
-from seqtoolkit.train.tracking import Tracker, environment_tags
+from seqtoolkit.train.tracking import Tracker
 from seqtoolkit.train.tracking.progress import Progress
 
 SECTIONS = {"run": RunSettings, "evaluate": EvaluateSettings, "model": Decoding, "sweep": SweepSettings}
@@ -99,7 +98,7 @@ class Experiment:
             with under(learned.key, learned.factory):
                 self.graph.source.prepare(shown.preparing)
             with under(asked.key, asked.factory):
-                if self.kept is None and asked.use == learned.use:
+                if asked.use == learned.use and not (self.kept and self.kept.exists()):
                     self._share(others)
                 for source in others:
                     source.prepare(shown.preparing)
@@ -121,19 +120,8 @@ class Experiment:
         """
         checkpoints = Checkpoints(place.checkpoints, self.run.keep_every)
         last = checkpoints.find("last")
-        profile = {"seqtoolkit.profile": Profile(self.evaluation)} if self.run.profile else {}
-        heard = {**observers(progress or Progress(self.run.steps)), **(also or {}), **profile}
-        watched = self.registry.joined(heard)
-        run = Run(
-            name=self.plan.name,
-            folder=place.path,
-            config=self.plan.resolved,
-            learner=self.learner,
-            tracker=self.tracker,
-            steps=self.run.steps,
-            notify=watched.notify,
-        )
-        run.run_id = self._start(place, tags or {})
+        run = self._run(place, progress, also or {})
+        run.run_id = enter(place, self.plan, self.registry, self.learner, self.tracker, tags or {})
         run.begun = 0 if last is None else int(last.name.removeprefix("step_"))
         fit = Fit(self.learner, self.run, self.evaluate, self.evaluation, checkpoints, run, run.halt)
         status: TrackerStatus = "FAILED"
@@ -141,7 +129,7 @@ class Experiment:
             if last is not None:
                 place.restore(self.learner.model, load_weights(last))
                 fit.load_state_dict(load_state(last))
-            watched.notify("run_started", run=run)
+            run.tell("run_started")
             if last is None and (found := self._baselines(self.evaluation.source)):
                 fit.latest.update(found)
                 run.evaluated(0, found, [], [])
@@ -156,7 +144,7 @@ class Experiment:
             if run.halt.reason is not None:
                 run.note(f"stopped after {fit.step} updates: {run.halt.reason}")
             place.note(status=status, error=run.error, stopped=run.halt.reason, metrics=fit.latest)
-            watched.notify("run_ended", run=run, status=status)
+            run.tell("run_ended", status=status)
         return Result(
             status=status,
             metrics=fit.latest,
@@ -165,6 +153,21 @@ class Experiment:
             checkpoint=place.checkpoint("last"),
             model=self.learner.model.cpu(),
             where=self.tracker.where(),
+        )
+
+    def _run(self, place: RunFolder, progress: Progress | None, also: Mapping[str, object]) -> Run:
+        """What those who listen are handed."""
+        heard = {**observers(progress or Progress(self.run.steps)), **also}
+        if self.run.profile:
+            heard["seqtoolkit.profile"] = Profile(self.evaluation)
+        return Run(
+            name=self.plan.name,
+            folder=place.path,
+            config=self.plan.resolved,
+            learner=self.learner,
+            tracker=self.tracker,
+            steps=self.run.steps,
+            notify=self.registry.joined(heard).notify,
         )
 
     def _check_best(self) -> None:
@@ -179,38 +182,6 @@ class Experiment:
                 ready()
             except ValueError as error:
                 raise ValueError(f"attention: {error}") from None
-
-    def _environment(self) -> dict[str, str]:
-        """What may make the same pipeline give other numbers: versions, code, and what computes."""
-        owners = (self.registry.owner(block.kind, block.use) for block in self.plan.blocks())
-        device = self.learner.device
-        on_gpu = device.type == "cuda"
-        chip = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
-        return environment_tags(packages={owner.distribution for owner in owners}) | {
-            "device": f"{device} ({chip})",
-            "threads": str(torch.get_num_threads()),
-        }
-
-    def _start(self, place: RunFolder, given: Mapping[str, str]) -> str | None:
-        """Begin where it is recorded, and note what is known of it; the id that it has there."""
-        changes, environment = place.notes.get("changes", []), self._environment()
-        tags = {**environment, **given, "seqtoolkit.pipeline": self.plan.name, "seqtoolkit.folder": str(place.path)}
-        if place.tracked is None:  # later it is the user's to edit
-            about = {"name": self.plan.name, "folder": place.path.name, "changes": changes}
-            tags = {NOTE: describe(self.plan, self.graph, **about), **tags}
-        params = {**flat(self.plan.resolved), "parameters": self.graph.parameters}
-        with under("track", self.plan.track.factory):
-            run_id = self.tracker.start(
-                name=title(self.plan, changes), params=params, tags=tags, folder=place.path, resume=place.tracked
-            )
-        self.tracker.artifact(place.config)
-        place.keep(self.graph.source)
-        if place.source.exists():
-            self.tracker.artifact(place.source)
-        known = {"run_id": run_id or place.tracked, "tags": given or place.notes.get("tags")}
-        known["parameters"] = self.graph.parameters
-        place.note(**known, status="RUNNING", environment=environment, error=None, stopped=None)
-        return run_id
 
     def _share(self, others: Sequence[Source]) -> None:
         """Have sources of the same kind go by what the ids of the model's own stand for, whatever data they read."""
