@@ -51,9 +51,13 @@ class Run:
         """What the loop looks at between two updates."""
         self._notify = notify
 
+    def tell(self, hook: str, **facts: Any) -> None:
+        """Call a hook of the life cycle in all who listen."""
+        self._notify(hook, run=self, **facts)
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics beside those of the loop; everyone who listens hears of them."""
-        self._notify("logged", run=self, step=step, metrics=metrics)
+        self.tell("logged", step=step, metrics=metrics)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Have the tracking store keep what is at `path` now, a file or a directory, under `folder` there."""
@@ -61,15 +65,15 @@ class Run:
 
     def evaluated(self, step: int, metrics: Mapping[str, float], samples: list[Sample], views: list[View]) -> None:
         """Tell of an evaluation; the loop does."""
-        self._notify("evaluated", run=self, step=step, metrics=metrics, samples=samples, views=views)
+        self.tell("evaluated", step=step, metrics=metrics, samples=samples, views=views)
 
     def saved(self, step: int, path: Path, *, best: bool) -> None:
         """Tell of a checkpoint; the loop does."""
-        self._notify("checkpoint_saved", run=self, step=step, path=str(path), best=best)
+        self.tell("checkpoint_saved", step=step, path=str(path), best=best)
 
     def note(self, text: str) -> None:
         """Say a line to who watches."""
-        self._notify("noted", run=self, text=text)
+        self.tell("noted", text=text)
 
     def stop(self, reason: str, status: Status = "FINISHED") -> None:
         """End the run after this update, for a reason that is recorded; it is evaluated and saved as at its last step.

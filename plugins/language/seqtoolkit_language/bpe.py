@@ -1,4 +1,4 @@
-r"""Byte-pair encoding over the bytes of pieces of words (Sennrich et al. 2016, "Neural machine translation of rare words").
+"""Byte-pair encoding over the bytes of pieces of words (Sennrich et al. 2016, "Neural machine translation of rare words").
 
 Merges are learned here, for the trainers of `tokenizers` want the whole corpus again and take no counts; its models.BPE
 encodes by them.

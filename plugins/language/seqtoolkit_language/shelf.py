@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-LOG = logging.getLogger("seqtoolkit.language")
+LOG = logging.getLogger("seqtoolkit").getChild("language")
 Report = Callable[[str, float], None]
 """Told what is being done, and which share of it is done, 0 to 1."""
 _T = TypeVar("_T")

@@ -212,7 +212,7 @@ def test_an_unfit_cache_is_refused_and_built_anew(damage, kept, corpus, tmp_path
     spoil(kept.folder)
     with pytest.raises(CacheError, match=reason):
         Tokens.open(kept.folder)
-    with caplog.at_level(logging.WARNING, "seqtoolkit.language"):
+    with caplog.at_level(logging.WARNING):
         _, tokens = build(corpus, tmp_path / "home")
     assert np.array_equal(tokens[:], before)
     assert tokens.digest == kept.digest
