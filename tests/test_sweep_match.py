@@ -300,6 +300,20 @@ class TestMistakes:
         (line,) = mistakes("model.core=lstm,{use: rmc, head_size: 64}", BY_RMC)
         assert line.startswith(f"sweep.match_parameters: {told}")
 
+    def test_sizes_that_no_model_can_have(self):
+        """A head may not take the outputs of the smallest cores: those are passed over. Where no size will do, it is said why."""
+        words, head = (
+            ("model.core.use=rmc,lstm", BY_RMC),
+            "model.head={use: adaptive_softmax, cutoffs: [100, 400], div_value: %s}",
+        )
+        made = design(head % 4, *words, pipeline="language")
+        made.check()
+        _, size = (made.matched(params) for params in made.space.grid())
+        assert size is not None
+        assert abs(size.parameters / size.wanted - 1) < 0.01
+        with pytest.raises(ConfigError, match="div_value: wanted vectors of at least 1"):
+            design(head % 1e9, *words, pipeline="language").check()
+
     def test_a_size_that_comes_not_close_is_said(self, caplog):
         """Where even the closest size is more than 1 % away, one line says so, and the sweep goes on."""
         words = ("model.core={use: rmc, mem_slots: 1, head_size: 1, num_heads: 1},{use: lstm, num_layers: 3}", BY_RMC)

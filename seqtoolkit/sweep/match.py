@@ -138,13 +138,18 @@ class Match:
             raise self._failed(error) from None
         count, key = _counter(plan), f"{plan.core.key}.{name}"
 
+        refused: dict[int, ConfigError] = {}
+
         def parameters(size: int) -> int:
             try:
                 return count({**plan.core.params, name: size})
-            except ConfigError as error:
-                raise ConfigError(f"{_SETTING}: {key}={size}: {each}" for each in error.problems) from None
+            except ConfigError as error:  # too small for what reads the core, unless none is right
+                refused[size] = ConfigError(f"{_SETTING}: {key}={size}: {each}" for each in error.problems)
+                return 0
 
         value, found = closest(parameters, wanted)
+        if refused and not found:
+            raise refused[max(refused)]
         off = found / wanted - 1
         if off < -CLOSE and (most := parameters(LARGEST)) < wanted:
             raise ConfigError([f"{_SETTING}: {key}={LARGEST} makes {most:,} parameters, too few for {wanted:,}"])
@@ -163,8 +168,8 @@ class Match:
 def closest(count: Callable[[int], int], wanted: int) -> tuple[int, int]:
     """The size from 1 to LARGEST whose count comes closest to `wanted`, the smaller of two, and its count.
 
-    Counts rise with sizes but for single ones that have fewer, as where a head needs no map to the encoder's table.
-    About twice the logarithm of the size are asked for.
+    Counts rise with sizes but for single ones that have fewer, as where a head needs no map to the encoder's table; a size
+    that cannot be counts as 0. About twice the logarithm of the size are asked for.
     """
     seen: dict[int, int] = {}
 
