@@ -121,8 +121,9 @@ def deliver(
 
 def _summarize(result: Result) -> None:
     typer.echo("")
+    width = max(map(len, result.metrics), default=0)
     for name, value in result.metrics.items():
-        typer.echo(f"{name:<24} {value:.4f}")
+        typer.echo(f"{name:<{max(width, 24)}} {value:.4f}")
     typer.echo(f"run        {result.run_id} ({result.status})")
     typer.echo(f"checkpoint {result.checkpoint}")
     if result.where:
