@@ -98,6 +98,33 @@ def test_windows_are_one_unroll(learn, kind, accumulate):
     assert type(learner.carry) is type(state)
 
 
+class Late(Core):
+    """What was read `steps` ago, as a line of states in which each moves on by one place."""
+
+    def __init__(self, input_size, steps=6):
+        super().__init__()
+        self.input_size = self.output_size = input_size
+        self.steps, self.map = steps, torch.nn.Linear(input_size, input_size)
+
+    def initial_state(self, batch_size):
+        return [self.map.weight.new_zeros(batch_size, self.output_size) for _ in range(self.steps)]
+
+    def step(self, inputs, state):
+        return self.map(state[-1]), [inputs, *state[:-1]]
+
+
+def test_what_moves_from_one_place_of_a_state_to_another_is_carried_as_it_was(toy):
+    """A state that hands on a part of the one before, in another place, is carried whole: nothing is written over first."""
+    graph = toy.song_graph(make_core=Late)
+    learner = toy.learner(graph, optimizer=partial(sgd, lr=0.0))
+    batches = [batch for _, batch in zip(range(3), learner.stream(), strict=False)]
+    for batch in batches:
+        learner.step(batch)
+    read = graph.model.encoder(torch.cat([batch.inputs for batch in batches])).detach()
+    for ago, carried in enumerate(learner.carry, 1):
+        assert (carried == read[-ago]).all(), ago
+
+
 def test_a_gradient_is_that_of_a_window_alone(learn):
     """The state in which a window begins is a constant: the gradient is that of the window from numbers that stay so.
 

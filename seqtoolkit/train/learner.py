@@ -187,8 +187,8 @@ class Truncated(Descent):
     """The state after the last update, [B ...]; in memory that stays where it is, so that a captured update reads and writes it."""
 
     def start(self, batch: Batch, begin: int = 0) -> State | None:
-        """The state in which these rows have ended."""
-        return map_state(lambda each: each[begin : begin + batch.size], self.carry)
+        """The state in which these rows have ended: a copy, for a core may hand on a part of it in another place."""
+        return map_state(lambda each: each[begin : begin + batch.size].clone(), self.carry)
 
     def end(self, state: State, begin: int) -> None:
         """It is carried over."""
