@@ -16,7 +16,7 @@ from seqtoolkit_language.corpus import CorpusError, File, Reading, find
 from seqtoolkit_language.home import home
 from seqtoolkit_language.ngram import Trigram
 from seqtoolkit_language.tokenizer import EOS, Tokenization, Tokenizer
-from seqtoolkit_language.track import Tracks, Window
+from seqtoolkit_language.track import Tracks
 
 Format = Literal["auto", "plain", "lines", "wikitext", "gutenberg", "gigaword", "jsonl"]
 KEPT = "tokenizer.json.gz"
@@ -164,12 +164,10 @@ class Text(Source):
     def draw(self, indexes: np.ndarray) -> Block:
         """Window i // tracks of track i % tracks; what comes after the last window is the next pass."""
         tracks, tokenizer = self.tracks, self.tokenizer
-        shape = (len(indexes), self.bptt)
-        window = Window(np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, bool))
-        for place, index in enumerate(indexes.tolist()):
-            turn, row = divmod(index, tracks.count)
-            epoch, number = divmod(turn, tracks.windows)
-            tracks.read(row, number, self._offset(epoch), window, place)
+        turns, rows = np.divmod(indexes, tracks.count)
+        epochs, numbers = np.divmod(turns, tracks.windows)
+        passes, which = np.unique(epochs, return_inverse=True)
+        window = tracks.read(rows, numbers, np.array([self._offset(epoch) for epoch in passes.tolist()])[which])
         known = window.targets != IGNORED
         ids = np.where(known, window.targets, 0)
         extra = {

@@ -49,37 +49,37 @@ class Tracks:
         self.share, self.longer = divmod(len(tokens), count)
         self.windows = -(-(self.share + bool(self.longer)) // length)
 
-    def read(self, row: int, window: int, offset: int, into: Window, place: int) -> None:
-        """Write window `window` of track `row`, in a stream that begins at the token `offset`, into row `place`."""
-        begin = row * self.share + min(row, self.longer)
-        size = self.share + (row < self.longer)
-        start, stop = (min(edge * self.length, size) for edge in (window, window + 1))
-        steps = stop - start
-        into.inputs[place], into.targets[place], into.first[place] = EOS, IGNORED, False
-        if window == 0:
-            into.first[place, 0] = True
+    def read(self, rows: np.ndarray, windows: np.ndarray, offsets: np.ndarray) -> Window:
+        """Window `windows[n]` of track `rows[n]`, in a stream that begins at the token `offsets[n]`; int64 [n] each."""
+        shape = len(rows), self.length
+        found = Window(np.full(shape, EOS), np.full(shape, IGNORED), np.zeros(shape, bool))
+        starts = windows * self.length
+        steps = (self.share + (rows < self.longer) - starts).clip(0, self.length)
+        at = (rows * self.share + np.minimum(rows, self.longer) + starts + offsets) % len(self.tokens)
+        for inputs, targets, begin, size in zip(found.inputs, found.targets, at.tolist(), steps.tolist(), strict=True):
+            if size:
+                said = self._round(begin - 1, size + 1)
+                inputs[:size], targets[:size] = said[:-1], said[1:]
+        found.first[:, 0] = windows == 0
         if self.every:
-            into.first[place, : self.length] |= (np.arange(start, start + self.length) % self.every) == 0
-        if steps == 0:
-            return
-        at = (begin + start + offset) % len(self.tokens)
-        said = self._round(at - 1, steps + 1)
-        into.inputs[place, :steps], into.targets[place, :steps] = said[:-1], said[1:]
+            found.first[(starts[:, None] + np.arange(self.length)) % self.every == 0] = True
         if self.documents:
-            into.first[place, :steps] |= self._begins(at, steps)
+            self._begin(found.first, at, steps)
+        return found
 
     def _round(self, start: int, size: int) -> np.ndarray:
         """`size` tokens from `start` on, over the end of the stream and on from its beginning."""
         start %= len(self.tokens)
-        parts = [self.tokens[start : start + size]]
+        some = self.tokens[start : start + size]
+        parts = [some]
         while (rest := size - sum(map(len, parts))) > 0:
             parts.append(self.tokens[:rest])
-        return np.concatenate(parts)
+        return np.concatenate(parts) if len(parts) > 1 else some
 
-    def _begins(self, start: int, size: int) -> np.ndarray:
-        """Where documents begin among `size` tokens from `start` on."""
-        found = np.zeros(size, bool)
-        for shift in (0, len(self.tokens)):
-            low, high = np.searchsorted(self.tokens.documents, [start - shift, start - shift + size])
-            found[np.asarray(self.tokens.documents[low:high]) + shift - start] = True
-        return found
+    def _begin(self, first: np.ndarray, at: np.ndarray, steps: np.ndarray) -> None:
+        """Mark where documents begin among the `steps` tokens of each row from `at` on, over the end of the stream too."""
+        begins = self.tokens.documents
+        for start in (at, at - len(self.tokens)):
+            lows, highs = np.searchsorted(begins, start), np.searchsorted(begins, start + steps)
+            for row in np.flatnonzero(highs > lows):
+                first[row, begins[lows[row] : highs[row]] - start[row]] = True

@@ -30,11 +30,8 @@ def walk(tracks, offset=0):
     """A pass: what each row reads, is to say, and where it begins anew, [rows, windows * T]."""
     parts = []
     for number in range(tracks.windows):
-        shape = (tracks.count, tracks.length)
-        window = Window(np.full(shape, -7), np.full(shape, -7), np.ones(shape, bool))
-        for row in range(tracks.count):
-            tracks.read(row, number, offset, window, row)
-        parts.append(window)
+        rows = np.arange(tracks.count)
+        parts.append(tracks.read(rows, np.full_like(rows, number), np.full_like(rows, offset)))
     return Window(*(np.concatenate(each, 1) for each in zip(*parts, strict=True)))
 
 
