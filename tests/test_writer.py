@@ -398,7 +398,8 @@ class TestRun:
         place = tmp_path_factory.mktemp("text")
         text = place / "text.txt"
         text.write_text('The union is strong.\n"Is it?" she said.\n' * 20)
-        small = ["batch.size=4", "source.bptt=8", "model.encoder.size=8", "model.core.hidden_size=8", "run.steps=2"]
+        small = ["batch.size=4", "source.bptt=8", "model.encoder.size=8", "run.steps=2"]
+        small += ["model.core={use: lstm, hidden_size: 8}", "model.head=softmax"]
         data = [*(f"source.{each}={text}" for each in ("train", "valid", "test")), "source.vocabulary=20", "track=none"]
         rest = ["evaluate.baselines=false", "evaluate.every=2", "run.checkpoint_every=2"]
         folder = Pipeline.load("language", [*small, *data, *rest]).run(tmp_path_factory.mktemp("runs")).folder
