@@ -140,6 +140,16 @@ def test_a_log_has_plain_lines(clock):
     assert "saved\\r\\x1b[2K" in lines
 
 
+@pytest.mark.parametrize("interactive", [True, False])
+def test_an_answer_that_is_neither_right_nor_wrong(interactive):
+    """What goes on with a text is shown behind it, without a verdict."""
+    stream = io.StringIO()
+    Progress(1, interactive, stream).evaluated(1, {"valid/loss": 1.0}, [Sample("To the Senate", "", "and House")])
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert re.search(r"To the Senate +(→|=|\.\.\.) and House", said)
+    assert not re.search("right|wrong|expected|✓|✗", said)
+
+
 @pytest.mark.parametrize(("environment", "expected"), [({}, True), ({"TERM": "dumb"}, False)])
 def test_a_dumb_terminal_is_a_log(environment, expected, monkeypatch):
     """A terminal that cannot redraw gets plain lines."""

@@ -43,6 +43,7 @@ class Sample(NamedTuple):
 
     question: str
     expected: str
+    """Empty where any answer may be right, as one that goes on with a text."""
     answer: str
 
 

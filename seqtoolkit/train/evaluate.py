@@ -137,7 +137,7 @@ class Evaluation:
         return [self.source.show(inputs[:, n], targets[:, n], answers[:, n]) for n in range(answers.shape[1])]
 
     def _continue(self, batch: Batch, count: int) -> list[Sample]:
-        """How the model goes on with the beginning of some rows of text, beside how they go on."""
+        """How the model goes on with the beginning of some rows of text."""
         read, show = min(PROMPT, len(batch.inputs) // 2), self.source.show
         if read < 1 or not textual(self.source):
             return []
@@ -145,4 +145,5 @@ class Evaluation:
         written = islice(follow(self.graph.model, hear(self.graph.model, part.inputs[:read]), SAMPLING), CONTINUED)
         answers = torch.stack(list(written)).numpy()
         inputs, targets = part.inputs[:read].cpu().numpy(), part.targets[read - 1 :][: len(answers)].cpu().numpy()
-        return [show(inputs[:, n], targets[:, n], answers[: len(targets), n]) for n in range(part.size)]
+        shown = (show(inputs[:, n], targets[:, n], answers[: len(targets), n]) for n in range(part.size))
+        return [each._replace(expected="") for each in shown]

@@ -88,6 +88,7 @@ class Log(Display):
         self.note("  ".join([f"step {step}", split(metrics), *named(metrics, len(metrics))]))
         for question, expected, answer in map(cleaned, samples):
             verdict = f"right: {answer}" if answer == expected else f"wrong: {answer}  expected: {expected}"
+            verdict = verdict if expected else f"... {answer}"
             lines = cut(question)
             rows = [f"{lines[0]}  {verdict}"] if len(lines) == 1 else [*lines, verdict]
             self.note("\n".join(f"    {row}" for row in rows))

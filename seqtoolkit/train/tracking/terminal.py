@@ -66,8 +66,9 @@ class Terminal(Display):
 
     def _sample(self, sample: Sample) -> list[Text]:
         """A question and its answer: on one line where that fits, else one below the other."""
-        right = sample.answer == sample.expected
+        right = sample.answer == sample.expected or not sample.expected
         style, mark = ("green", self._right) if right else ("red", self._wrong)
+        style, mark = (style, mark) if sample.expected else ("cyan", " ")
         head = Text(f"{mark} ", style)
         answer = Text(f"{self._arrow} ").append(sample.answer, style)
         if not right:
