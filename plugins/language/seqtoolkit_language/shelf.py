@@ -17,6 +17,8 @@ from typing import TypeVar
 LOG = logging.getLogger("seqtoolkit").getChild("language")
 Report = Callable[[str, float], None]
 """Told what is being done, and which share of it is done, 0 to 1."""
+PATIENCE = 10.0
+"""Seconds from one line of the log to the next."""
 _T = TypeVar("_T")
 _DRAFT, _LOCK = ".draft-", ".lock"
 _POLL = 0.1
@@ -25,6 +27,19 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 class CacheError(ValueError):
     """A cache that cannot be read or built: one line that says where, and what to do."""
+
+
+class Logged:
+    """A report for what nobody shows: a line of the log each ten seconds, and none of what is done before."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + PATIENCE
+
+    def __call__(self, text: str, share: float) -> None:
+        """Say how far it is, if that is due."""
+        if time.monotonic() >= self._due:
+            LOG.warning("%s  %.0f%%", text, 100 * share)
+            self._due = time.monotonic() + PATIENCE
 
 
 def keep(home: Path, key: str, find: Callable[[Path], _T], build: Callable[[Path], None], report: Report) -> _T:

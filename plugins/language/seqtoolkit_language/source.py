@@ -15,6 +15,7 @@ from seqtoolkit_language.array import Tokens
 from seqtoolkit_language.corpus import CorpusError, File, Reading, find
 from seqtoolkit_language.home import home
 from seqtoolkit_language.ngram import Trigram
+from seqtoolkit_language.shelf import Logged
 from seqtoolkit_language.tokenizer import EOS, Tokenization, Tokenizer
 from seqtoolkit_language.track import Tracks
 
@@ -93,7 +94,7 @@ class Text(Source):
         self.reading = Reading(format=format, field=field, errors=errors, held_out=held_out)
         self.bptt, self.restart, self.restart_every = bptt, restart, restart_every
         self.cache, self.where = cache, where
-        self._report: Report = _silent
+        self._report: Report | None = None
         self._adopted: Tokenizer | None = None
 
     @property
@@ -110,7 +111,7 @@ class Text(Source):
         if self._adopted is not None:
             return self._adopted
         files, reading = self._corpus("train")
-        return caches.learn(files, reading, self.settings, home(files, self.cache), self._report)
+        return caches.learn(files, reading, self.settings, home(files, self.cache), self._report or Logged())
 
     @cached_property
     def tokens(self) -> Tokens:
@@ -119,7 +120,7 @@ class Text(Source):
 
     def _stream(self, split: str) -> Tokens:
         files, reading = self._corpus(split)
-        tokens = caches.encode(files, reading, self.tokenizer, home(files, self.cache), self._report)
+        tokens = caches.encode(files, reading, self.tokenizer, home(files, self.cache), self._report or Logged())
         if reading.split and not len(tokens):
             raise ValueError(
                 f"{split}: no document of the text is chosen for it: name a text for {split}, make held_out larger, or "
@@ -193,7 +194,7 @@ class Text(Source):
         try:
             _ = self.tracks
         finally:
-            self._report = _silent
+            self._report = None
 
     def keep(self, folder: Path) -> None:
         """Keep the tokenizer."""
@@ -241,7 +242,3 @@ class Text(Source):
         wanted = targets != IGNORED
         read, right, said = inputs[:_SHOWN], targets[wanted][:_SHOWN], predictions[wanted][:_SHOWN]
         return Sample(*(self.decode(each) for each in (read, right, said)))
-
-
-def _silent(text: str, share: float) -> None:
-    """Nobody asked."""

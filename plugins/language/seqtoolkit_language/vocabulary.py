@@ -101,7 +101,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
     """Write a record to one file of gzip'd JSON; equal records are equal files."""
     text = json.dumps({"name": NAME, "version": VERSION, **record}, ensure_ascii=False, separators=(",", ":"))
     packed = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=packed, mtime=0) as file:
         file.write(text.encode())
     path.write_bytes(packed.getvalue())
 

@@ -218,6 +218,15 @@ def test_preparing_makes_all_that_is_wanted(make, tmp_path):
     _ = source.tracks
 
 
+def test_what_takes_long_without_a_preparation_is_said(make, tmp_path, monkeypatch, caplog):
+    """A vocabulary whose size nobody has set is counted as soon as it is asked for: the log says how far that is."""
+    monkeypatch.setattr("seqtoolkit_language.shelf.PATIENCE", 0.0)
+    assert "inputs" in make(vocabulary=None, cache=str(tmp_path)).writes
+    said = [each.getMessage() for each in caplog.records]
+    assert said[-1].startswith("counting the tokens of ")
+    assert said[-1].endswith("  100%")
+
+
 def test_shown_as_people_write(make):
     """What was read, what came, and what was said instead are texts of at most 60 tokens; what is ignored is left out."""
     source = make()
