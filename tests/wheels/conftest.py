@@ -24,7 +24,7 @@ class Environment:
     def __init__(self, home: Path, work: Path) -> None:
         self.home, self.work = home, work
         work.mkdir(exist_ok=True)
-        self.variables = {name: os.environ[name] for name in ("HOME",) if name in os.environ}
+        self.variables = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME") if name in os.environ}
         self.variables |= {"PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"}
         # The wheels' own ranges say what is installed; the pins only say which version of it.
         self.variables |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PIP_CONSTRAINT": str(ROOT / "requirements.txt")}
