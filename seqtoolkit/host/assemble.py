@@ -115,7 +115,8 @@ class _Assembly:
             if source is not None and self.kept is not None and self.kept.exists():
                 source.adopt(self.kept)
         except ValueError as error:
-            self.problems.append(f"{self.plan.source.key}: {error}")
+            block = self.plan.source
+            self.problems.append(located(block.key, signature(block.factory).parameters, error))
             return None
         return source
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -202,25 +203,31 @@ class Text(Source):
         self.tokenizer.save(folder / KEPT)
 
     def adopt(self, folder: Path) -> None:
-        """Go by the tokenizer of a run, whatever text is read."""
+        """Go by the tokenizer of a run, whatever text is read. Raises ValueError where it is of other settings."""
         try:
-            self._adopted = Tokenizer.load(folder / KEPT)
+            adopted = Tokenizer.load(folder / KEPT)
         except OSError as error:
             raise ValueError(f"{folder / KEPT} cannot be read: {error.strerror or error}") from None
+        for name, has in asdict(adopted.settings).items():
+            if (wanted := getattr(self.settings, name)) != has:
+                raise ValueError(f"{_KEYS.get(name, name)}: the run's ids were made with {has}, not {wanted}; leave it")
+        self._adopted = adopted
         for made in ("tokenizer", "tokens"):
             self.__dict__.pop(made, None)
         self._tracks = None
 
-    def memory(self) -> dict[str, str]:
-        """Which text it is."""
-        return {"text": self.tokens.digest}
+    def memory(self) -> dict[str, str | int]:
+        """Which text it is, and how it is cut."""
+        return {"text": self.tokens.digest, "bptt": self.bptt}
 
-    def recall(self, memory: Mapping[str, str]) -> None:
-        """Raises ValueError where the text is another than that with which the run began."""
+    def recall(self, memory: Mapping[str, str | int]) -> None:
+        """Raises ValueError where the text, or its cut, is another than that with which the run began."""
         if memory["text"] != self.tokens.digest:
             raise ValueError(
                 f"source.{self.split}: the text has changed since this run began; put it back as it was, or begin a new run"
             )
+        if memory.get("bptt", self.bptt) != self.bptt:
+            raise ValueError(f"source.bptt: has to stay {memory['bptt']} in the middle of a text, got {self.bptt}")
 
     def baselines(self) -> dict[str, float]:
         """The perplexity of a Kneser-Ney trigram of the training text (its first 50 million tokens), on this split."""

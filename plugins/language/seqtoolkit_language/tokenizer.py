@@ -164,9 +164,11 @@ class Tokenizer:
             made = cls(Tokenization(**record["settings"]), Vocabulary(tokens, counts, merges, int(record["unknown"])))
             whole = made.digest == record["digest"] and counts.shape == (made.size,) and tokens[:2] == list(SPECIAL)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{path}: the tokenizer is damaged ({error!r}): remove it and learn it again") from None
+            raise ValueError(
+                f"{path}: the tokenizer is damaged ({error!r}): put a copy in its place, or learn it again"
+            ) from None
         if not whole:
             raise ValueError(
-                f"{path}: the tokenizer is damaged (its digest is of others): remove it and learn it again"
+                f"{path}: the tokenizer is damaged (its digest is of others): put a copy in its place, or learn it again"
             )
         return made

@@ -117,13 +117,13 @@ def read(path: Path) -> dict[str, Any]:
         record = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
     except (ValueError, EOFError, OSError, zlib.error, RecursionError) as error:
         raise ValueError(
-            f"{path}: the tokenizer is damaged or cut off ({error}): remove it and learn it again"
+            f"{path}: the tokenizer is damaged or cut off ({error}): put a copy in its place, or learn it again"
         ) from None
     if not isinstance(record, dict) or record.get("name") != NAME:
         raise ValueError(f"{path}: wanted a tokenizer of seqtoolkit, got another file")
     if record.get("version") != VERSION:
         raise ValueError(
             f"{path}: wanted a tokenizer of version {VERSION}, got {record.get('version')!r}: "
-            "remove it and learn it again"
+            "put a copy in its place, or learn it again"
         )
     return record

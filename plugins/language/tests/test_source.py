@@ -190,6 +190,29 @@ def test_what_was_kept_is_damaged(make, tmp_path, spoil, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"vocabulary": 31}, r"^vocabulary: the run's ids were made with 60, not 31; leave it"),
+        ({"tokenizer": "character"}, r"^tokenizer: the run's ids were made with word, not character; leave it"),
+        ({"lowercase": True}, "^lowercase: "),
+    ],
+)
+def test_ids_of_other_settings_are_not_gone_by(make, tmp_path, changed, says):
+    """A run's model is not said to be evaluated by a tokenizer that it does not have."""
+    make().keep(tmp_path / "kept")
+    with pytest.raises(ValueError, match=says):
+        make(**changed).adopt(tmp_path / "kept")
+
+
+def test_a_stream_goes_on_in_the_same_steps(make):
+    """In the middle of a text the state is that of where the last batch of so many steps has ended."""
+    source = make(bptt=5)
+    next(source)
+    with pytest.raises(ValueError, match=r"^source\.bptt: has to stay 5 in the middle of a text, got 7"):
+        make(bptt=7).reset(source.state_dict())
+
+
 def test_a_text_that_changed(tmp_path):
     """A stream does not go on in another text, and goes on in one that was only touched."""
     folder = tell(tmp_path / "text", count=12)
