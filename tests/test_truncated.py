@@ -125,6 +125,30 @@ def test_what_moves_from_one_place_of_a_state_to_another_is_carried_as_it_was(to
         assert (carried == read[-ago]).all(), ago
 
 
+class Forgetful(Core):
+    """Remembers nothing."""
+
+    def __init__(self, input_size):
+        super().__init__()
+        self.input_size = self.output_size = input_size
+        self.map = torch.nn.Linear(input_size, input_size)
+
+    def initial_state(self, batch_size):
+        return ()
+
+    def step(self, inputs, state):
+        return self.map(inputs), state
+
+
+def test_a_core_without_a_state(toy):
+    """What looks at one token alone learns from a text as well, and goes on."""
+    learners = [toy.learner(toy.song_graph(make_core=Forgetful)) for _ in range(2)]
+    for learner in learners:
+        for _, batch in zip(range(2), learner.stream(), strict=False):
+            assert learner.step(batch)["loss"].isfinite()
+        learners[1].load_state_dict(learners[0].state_dict())
+
+
 def test_a_gradient_is_that_of_a_window_alone(learn):
     """The state in which a window begins is a constant: the gradient is that of the window from numbers that stay so.
 

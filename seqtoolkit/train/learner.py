@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -198,7 +198,7 @@ class Truncated(Descent):
         """One update, as all learners make it. Raises ValueError for a batch that has not the rows of the one before."""
         if self.carry is None:
             self.carry = self._fresh(batch.size)
-        self._rows(len(_leaves(self.carry)[0]), batch.size)
+        self._rows(_leaves(self.carry), batch.size)
         return super().step(batch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -212,7 +212,8 @@ class Truncated(Descent):
         if state["carry"] is None:
             self.carry = None
             return
-        self.carry = self._fresh(self._rows(len(state["carry"][0]), self.graph.collate.size))
+        self._rows(state["carry"], self.graph.collate.size)
+        self.carry = self._fresh(self.graph.collate.size)
         wanted, given = ([tuple(each.shape) for each in leaves] for leaves in (_leaves(self.carry), state["carry"]))
         if wanted != given:
             raise ValueError(f"the state that is carried over is of another core: wanted {wanted}, got {given}")
@@ -220,12 +221,12 @@ class Truncated(Descent):
             own.copy_(each)
 
     @staticmethod
-    def _rows(before: int, now: int) -> int:
-        if before != now:
+    def _rows(leaves: Sequence[Tensor], rows: int) -> None:
+        if leaves and len(leaves[0]) != rows:
             raise ValueError(
-                f"truncated goes on from a batch of {before} rows, and got one of {now}: batch.size has to stay as it was"
+                f"truncated goes on from a batch of {len(leaves[0])} rows, and got one of {rows}: batch.size has to stay "
+                "as it was"
             )
-        return before
 
     def _fresh(self, rows: int) -> State:
         return map_state(lambda each: each.detach().clone(), self.model.core.initial_state(rows))
