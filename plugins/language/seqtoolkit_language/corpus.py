@@ -11,7 +11,7 @@ from seqtoolkit_language.place import find
 from seqtoolkit_language.reading import CorpusError, File, Piece, Reading, Text
 from seqtoolkit_language.stream import CHUNK, chunks, compression, open_file, plain_name
 
-__all__ = ["CorpusError", "File", "Piece", "Reading", "Text", "count_documents", "find", "pieces", "read", "resolve"]
+__all__ = ["CorpusError", "File", "Piece", "Reading", "Text", "find", "pieces", "read", "resolve"]
 
 _SAMPLE = 64  # files whose first bytes are looked at to recognize a format; the names of all count
 _LONGEST = 4096  # bytes of a line that can begin a document inside of a file
@@ -102,21 +102,6 @@ def read(piece: Piece, reading: Reading) -> Iterator[Text]:
     if _is_cut_inside(piece, reading):
         return texts if split.chosen(_beginning(piece, reading), reading) else iter(())
     return split.select(texts, reading)
-
-
-def count_documents(files: Sequence[File], reading: Reading, most: int = 2) -> int:
-    """Count documents, in all splits, until `most` are found: nothing can be held out of one alone."""
-    reading = dataclasses.replace(resolve(files, reading), split="")
-    count = 0
-    for piece in pieces(files, reading):
-        one = _is_cut_inside(piece, reading)
-        for text in () if one and piece.start else read(piece, reading):
-            count += text.begins
-            if one or count >= most:
-                break
-        if count >= most:
-            break
-    return count
 
 
 def _is_cut_inside(piece: Piece, reading: Reading) -> bool:

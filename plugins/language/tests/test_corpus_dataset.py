@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from seqtoolkit_language import dataset
-from seqtoolkit_language.corpus import CorpusError, File, Reading, count_documents, find, pieces, read, resolve
+from seqtoolkit_language.corpus import CorpusError, File, Reading, find, pieces, read, resolve
 
 ROWS = ["one\r\n", "", *(f"text {number} é" for number in range(998))]
 ARTICLES = ["", " = One = \n", "", " text\n", " = Two = \n", " text\n"]
@@ -71,7 +71,6 @@ def test_rows_are_documents_in_pieces_of_any_size(asked, tmp_path):
     ]
     assert sorted(document for part in parts for document in part) == sorted(wanted)
     assert min(map(len, parts)) > 100
-    assert count_documents([file], reading, most=5) == 5
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seqtoolkit_language import block, corpus, stream
-from seqtoolkit_language.corpus import CorpusError, Piece, Reading, Text, count_documents, find, pieces, read, resolve
+from seqtoolkit_language.corpus import CorpusError, Piece, Reading, Text, find, pieces, read, resolve
 from seqtoolkit_language.split import select
 
 HEADS = [" = Title = \n", " = Other one = \r\n", " = = Section = = \n", "\n = Odd = \0\n", " = a\0 = b = \n"]
@@ -191,18 +191,6 @@ def test_a_split_does_not_depend_on_how_a_document_is_cut():
         for name in SPLITS:
             reading = Reading("plain", split=name, held_out=0.3)
             assert list(select(parts, reading)) == (parts if list(select([Text(True, whole)], reading)) else [])
-
-
-def test_one_document_is_known_before_anything_is_held_out_of_it(tmp_path):
-    """Documents are counted no further than is asked, whatever the split."""
-    one, two = tmp_path / "1.txt", tmp_path / "2.txt"
-    one.write_text("a line\n" * 100)
-    two.write_text("another\n")
-    reading = Reading(split="valid", held_out=0.1)
-    assert count_documents(find(str(one)), reading) == 1
-    assert count_documents(find(str(tmp_path)), reading) == 2
-    assert count_documents(find(str(one)), Reading("lines"), most=10) == 10
-    assert count_documents(find(str(two)), Reading("lines"), most=10) == 1
 
 
 def test_files_with_nothing_in_them_are_an_error_but_not_among_others(tmp_path):
