@@ -102,6 +102,8 @@ class Text(Source):
     def writes(self) -> Record:  # type: ignore[override]  # its size may have to be counted first
         """The fields of a block; how many ids there are is known without the text where `vocabulary` says it."""
         known = {"byte": 258}.get(self.settings.kind, self.settings.size)
+        if known is None and "tokenizer" not in self.__dict__ and self._adopted is None:
+            self.demand()
         size = self.tokenizer.size if self._adopted is not None or known is None else known
         ids = {"inputs": f"i64<{size}>[B T]", "targets": f"i64<{size}>[B U]", "first": "bool[B T]"}
         return record(**ids, characters="i64[B U]", frequency="i64[B U]")

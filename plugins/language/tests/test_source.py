@@ -250,6 +250,13 @@ def test_what_takes_long_without_a_preparation_is_said(make, tmp_path, monkeypat
     assert said[-1].endswith("  100%")
 
 
+def test_nothing_is_counted_before_all_texts_are_there(make, tmp_path):
+    """A vocabulary whose size nobody has set may take hours: a split that has no text is noticed before."""
+    with pytest.raises(ValueError, match=r"^test: .*gone\.txt: there is no such file"):
+        _ = make(vocabulary=None, test=str(tmp_path / "gone.txt"), cache=str(tmp_path / "cache")).writes
+    assert not (tmp_path / "cache").exists()
+
+
 def test_shown_as_people_write(make):
     """What was read, what came, and what was said instead are texts of at most 60 tokens; what is ignored is left out."""
     source = make()
