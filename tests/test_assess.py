@@ -125,6 +125,16 @@ class TestEvaluate:
         with pytest.raises(ValueError, match=r"^split: valid has no program of length 1 and nesting 2"):
             evaluate(trained, [*words, "source.nesting=2"])
 
+    def test_data_that_cannot_be_read(self, trained, monkeypatch):
+        """What is wrong with them stands behind the key that names them."""
+
+        def prepare(source, report):
+            raise ValueError("length: there is no such file")
+
+        monkeypatch.setattr(type(trained.graph.source), "prepare", prepare)
+        with pytest.raises(ValueError, match=r"^evaluate\.source\.length: there is no such file$"):
+            evaluate(trained, ["examples=4"])
+
     @pytest.mark.parametrize(
         ("words", "says"),
         [

@@ -20,6 +20,7 @@ from seqtoolkit.flow.spec import Record, Spec, SpecError, unify
 from seqtoolkit.host.config import Block, ConfigError, Plan, load
 from seqtoolkit.host.plan import written
 from seqtoolkit.host.problem import one_line
+from seqtoolkit.requirement import under
 from seqtoolkit.run import Pipeline
 from seqtoolkit.train.evaluate import Evaluation
 from seqtoolkit.train.optimize import Update, choose_device
@@ -164,6 +165,8 @@ def _within(value: Any, low: float, high: float) -> bool:
 def _cell(graph: Graph, trial: _Trial, update: Update) -> Cell:
     at = trial.at
     try:
+        with under(trial.block.key, trial.block.factory):
+            trial.source.prepare(lambda *_: None)
         evaluation = Evaluation(graph, trial.source, trial.examples)
         found = evaluation(update)
     except ValueError as error:
