@@ -247,7 +247,7 @@ class Text(Source):
         return self.tokenizer.decode(ids)
 
     def show(self, inputs: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> Sample:
-        """The text that was read, what came after each token, and what was said instead; at most 60 tokens of each."""
+        """The text that was read, what came after each token, and what was said: a line each, of at most 60 tokens."""
         wanted = targets != IGNORED
         read, right, said = inputs[:_SHOWN], targets[wanted][:_SHOWN], predictions[wanted][:_SHOWN]
-        return Sample(*(self.decode(each) for each in (read, right, said)))
+        return Sample(*(self.decode(each).replace("\n", "↵") for each in (read, right, said)))

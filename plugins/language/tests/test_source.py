@@ -258,13 +258,15 @@ def test_nothing_is_counted_before_all_texts_are_there(make, tmp_path):
 
 
 def test_shown_as_people_write(make):
-    """What was read, what came, and what was said instead are texts of at most 60 tokens; what is ignored is left out."""
+    """What was read, what came, and what was said are a line of at most 60 tokens each; what is ignored is left out."""
     source = make()
     ids = source.tokens[:100].astype(np.int64)
+    ids[10] = EOS
     targets = np.where(np.arange(99) < 3, IGNORED, ids[1:])
     sample = source.show(ids[:-1], targets, ids[1:])
-    assert sample.expected == sample.answer == source.decode(ids[4:64])
-    assert sample.question == source.decode(ids[:60])
+    assert sample.expected == sample.answer == source.decode(ids[4:64]).replace("\n", "↵")
+    assert sample.question == source.decode(ids[:60]).replace("\n", "↵")
+    assert "↵" in sample.question
 
 
 @pytest.mark.parametrize(
