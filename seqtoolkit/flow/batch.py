@@ -166,7 +166,8 @@ class Stack(Collate):
         if targets.is_floating_point():
             mask = torch.ones(targets.shape[:2], dtype=torch.bool, device=targets.device)
         else:
-            mask = (targets != IGNORED).reshape(*targets.shape[:2], -1).any(-1)
+            mask = targets != IGNORED
+            mask = mask.flatten(2).any(-1) if mask.dim() > 2 else mask
         first = block.get("first")
         if isinstance(first, np.ndarray) and not first.any():  # nothing begins anew: a core need not look
             first = None
