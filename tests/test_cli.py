@@ -175,7 +175,6 @@ def final_weights(folder):
     return name, (run / "checkpoints" / name / "model.safetensors").read_bytes()
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tiny, tmp_path):
     """SIGKILL at random moments and --resume until done: bit for bit the weights of a run never stopped."""
     words = [

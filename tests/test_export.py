@@ -261,7 +261,6 @@ class TestAnswers:
         with pytest.raises(ValueError, match="there is no model that seqtoolkit has exported"):
             Trained.find(model[0])
 
-    @pytest.mark.slow
     def test_a_process_of_its_own(self, model, trained, tmp_path):
         """A fresh process elsewhere loads it with MLflow, without unpickling anything, and gives the same answers."""
         code = (

@@ -437,7 +437,6 @@ class TestPredict:
         assert "a program of program_eval, such as `" in seen
         assert "Ctrl-D leaves" in seen
 
-    @pytest.mark.slow
     def test_who_stops_listening(self, run, tmp_path):
         """A pipe that is closed early ends the command without a word."""
         (tmp_path / "in.jsonl").write_text('"1+1"\n' * 20_000)

@@ -70,7 +70,6 @@ def test_code_is_clean(form, name, tmp_path):
     call(target, "ruff", "format", "--no-cache", "--check", ".")
 
 
-@pytest.mark.slow
 def test_types_are_right(tmp_path):
     """The packages are typed, and mypy finds no fault in them."""
     packages = [write(form, f"my_{form}", tmp_path, discover()) / f"seqtoolkit_my_{form}" for form in FORMS]

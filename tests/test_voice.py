@@ -77,7 +77,6 @@ def at_terminal(folder, *words, command=COMMAND, **more):
     return process.wait(), shown.decode()
 
 
-@pytest.mark.slow
 def test_a_run_at_a_terminal(tiny, tmp_path):
     """A run redraws its bar in color; NO_COLOR leaves the bar and takes the colors; -q and TERM=dumb take all of it."""
     words = ["run", "program_eval", *tiny, *SHORT]
@@ -119,7 +118,6 @@ def test_force_color_colors_what_is_piped(tmp_path):
     assert ESCAPE.search(piped(tmp_path, "plugins", FORCE_COLOR="1")[1])
 
 
-@pytest.mark.slow
 def test_quiet_leaves_errors_and_the_result(tiny, tmp_path):
     """A run says nothing on the way but its summary; twice, nothing; there are no escapes in a pipe in any case."""
     words = ["program_eval", *tiny, *SHORT]
