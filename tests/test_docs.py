@@ -41,6 +41,12 @@ GENERATED = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)",
 MARKS = ("", "test", "fails", "no test", "file", "parameter count")
 
 each_guide = pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+LONG = ("compare", "sweeps")
+"""Guides whose examples train so much that `make docs` and `make slow` run them, and `make test` does not."""
+each_example = pytest.mark.parametrize(
+    "guide",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LONG else []) for path in GUIDES],
+)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 
@@ -129,7 +135,7 @@ def _patched(program: str, overrides: str) -> str:
 
 
 @pytest.mark.timeout(600)
-@each_guide
+@each_example
 def test_examples_run(guide, tmp_path, database):
     """Every command and program of a document works, in the order in which they stand."""
     desk = Desk(tmp_path, database)
