@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any
 from seqtoolkit.host.hooks import hookimpl
 
 if TYPE_CHECKING:
+    from seqtoolkit.flow.array import Array, Arrays
     from seqtoolkit.flow.batch import IGNORED, Batch, Collate
     from seqtoolkit.flow.core import Core, State, map_state, where_first
     from seqtoolkit.flow.counter import Split, counter_bits, counter_tensor
     from seqtoolkit.flow.encoder import Encoder
+    from seqtoolkit.flow.environment import Environment, Policy, Step, check_actions
     from seqtoolkit.flow.head import Head, LikelihoodHead
     from seqtoolkit.flow.kind import Kind
     from seqtoolkit.flow.loss import Loss
     from seqtoolkit.flow.metric import Metric
-    from seqtoolkit.flow.source import Block, Case, Ragged, Report, Sample, Source
+    from seqtoolkit.flow.origin import Report
+    from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source
     from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
     from seqtoolkit.flow.transform import Transform
     from seqtoolkit.flow.variable import read_variables, require_shapes
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from seqtoolkit.train.tracking import Tracker
 
 _HOMES = {
+    "seqtoolkit.flow.array": ("Array", "Arrays"),
+    "seqtoolkit.flow.environment": ("Environment", "Policy", "Step", "check_actions"),
+    "seqtoolkit.flow.origin": ("Report",),
     "seqtoolkit.flow.batch": ("IGNORED", "Batch", "Collate"),
     "seqtoolkit.flow.core": ("Core", "State", "map_state", "where_first"),
     "seqtoolkit.flow.counter": ("Split", "counter_bits", "counter_tensor"),
@@ -36,7 +42,6 @@ _HOMES = {
         "Block",
         "Case",
         "Ragged",
-        "Report",
         "Sample",
         "Source",
     ),
@@ -52,18 +57,22 @@ _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "IGNORED",
+    "Array",
+    "Arrays",
     "Batch",
     "Block",
     "Case",
     "Collate",
     "Core",
     "Encoder",
+    "Environment",
     "Head",
     "Kind",
     "Learner",
     "LikelihoodHead",
     "Loss",
     "Metric",
+    "Policy",
     "Ragged",
     "Record",
     "Report",
@@ -74,8 +83,10 @@ __all__ = [
     "SpecError",
     "Split",
     "State",
+    "Step",
     "Tracker",
     "Transform",
+    "check_actions",
     "counter_bits",
     "counter_tensor",
     "find_grammar",

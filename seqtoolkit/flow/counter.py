@@ -26,7 +26,7 @@ def counter_bits(seed: int, split: str, indexes: np.ndarray, words: int, stream:
 def counter_tensor(
     seed: int,
     split: str,
-    indexes: np.ndarray,
+    indexes: np.ndarray | Tensor,
     words: int,
     stream: int = 0,
     device: torch.device | str = "cpu",
@@ -34,11 +34,13 @@ def counter_tensor(
 ) -> Tensor:
     """The bits of `counter_bits` as a tensor made on `device`: int64 [len(indexes), words].
 
-    Nothing is copied to the device where the indexes follow one another, as those of a stream do. `room`, int64
+    Nothing is copied to the device where the indexes follow one another, as those of a stream do, or are there already. `room`, int64
     [2, len(indexes), words], is memory to work in, of which the bits are the first half: on a CPU fresh memory for each block
     can cost more than what is computed in it.
     """
-    if len(indexes) and (np.diff(indexes) == 1).all():
+    if isinstance(indexes, Tensor):
+        counters = indexes.to(device, torch.int64) + 1
+    elif len(indexes) and (np.diff(indexes) == 1).all():
         counters = torch.arange(int(indexes[0]) + 1, int(indexes[-1]) + 2, device=device)
     else:
         counters = torch.from_numpy(indexes.astype(np.int64) + 1).to(device)

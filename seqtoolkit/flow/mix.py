@@ -12,7 +12,8 @@ import torch
 
 from seqtoolkit.flow.counter import Split, counter_bits
 from seqtoolkit.flow.kind import Kind
-from seqtoolkit.flow.source import Block, Case, Ragged, Report, Sample, Source, joined
+from seqtoolkit.flow.origin import Report
+from seqtoolkit.flow.source import Block, Case, Ragged, Sample, Source, joined
 
 _STREAM = (
     0x3A1C  # and the depth: keeps a choice apart from those of a mix inside, and from what sources draw themselves

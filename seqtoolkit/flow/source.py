@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 from torchdata.nodes import BaseNode
 
-from seqtoolkit.flow.counter import SPLITS, Split
+from seqtoolkit.flow.counter import Split
+from seqtoolkit.flow.origin import Origin, known_split
 from seqtoolkit.flow.spec import Record
 
 LAG = 4
@@ -33,9 +33,6 @@ class Ragged(NamedTuple):
 
 Block = dict[str, Any]
 """Some examples, made in one piece: each field an array or tensor with the examples on its first axis, or Ragged."""
-
-Report = Callable[[str, float], None]
-"""Hears what is being done, in a few words, and which share of it is done, from 0 to 1."""
 
 
 class Sample(NamedTuple):
@@ -60,7 +57,7 @@ class Case(NamedTuple):
     marked: tuple[int, ...] = ()
 
 
-class Source(BaseNode[Block], ABC):
+class Source(Origin, BaseNode[Block], ABC):
     """A stream whose example at index i is a pure function of (seed, split, i).
 
     As a torchdata node it yields blocks of `block` consecutive examples, those of one rank among `world`; its state is
@@ -79,9 +76,7 @@ class Source(BaseNode[Block], ABC):
 
     def __init__(self, seed: int = 0, split: Split = "train") -> None:
         super().__init__()
-        if split not in SPLITS:
-            raise ValueError(f"split: wanted one of {', '.join(SPLITS)}, got {split!r}")
-        self.seed, self.split = seed, split
+        self.seed, self.split = seed, known_split(split)
         self.device = torch.device("cpu")
         self.block, self.rank, self.world = 1, 0, 1
         self.index = 0
@@ -128,24 +123,6 @@ class Source(BaseNode[Block], ABC):
     def finite(self) -> bool:
         """Whether the split has an end; how many examples it has may take long to find out."""
         return type(self).size is not Source.size
-
-    def demand(self) -> None:
-        """Raise ValueError, one line, where its data are not there; asked before anything is made, so that it is quick."""
-
-    def prepare(self, report: Report) -> None:
-        """Make what takes long and is made once, such as a cache of the data; asked before a run begins.
-
-        Raises ValueError, one line, where the data are not there or cannot be used.
-        """
-
-    def keep(self, folder: Path) -> None:
-        """Write what the ids of a trained model stand for into `folder`, which is not there yet; nothing where the settings say it.
-
-        It goes with the run, its exports, and its copies. Raises OSError.
-        """
-
-    def adopt(self, folder: Path) -> None:
-        """Read what `keep` wrote for another source of this task, and go by it. Raises ValueError where that cannot be."""
 
     def baselines(self) -> Mapping[str, float]:
         """What simple models reach on this split, by the name of the metric: `trigram_perplexity`. May take a while."""

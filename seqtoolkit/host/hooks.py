@@ -13,6 +13,7 @@ API = 1
 
 KINDS = {
     "source": "sources",
+    "environment": "environments",
     "transform": "transforms",
     "batch": "batches",
     "encoder": "encoders",
@@ -41,6 +42,11 @@ Parts = Mapping[str, str]
 @hookspec
 def sources() -> Parts:  # type: ignore[empty-body]
     """Streams of examples: subclasses of `Source`."""
+
+
+@hookspec
+def environments() -> Parts:  # type: ignore[empty-body]
+    """Worlds in which a policy acts: subclasses of `Environment`."""
 
 
 @hookspec
