@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from seqtoolkit.flow.heatmap import draw
+from seqtoolkit.flow.replay import ENDINGS, Replay, write
 from seqtoolkit.flow.source import Sample
 from seqtoolkit.flow.view import View
 from seqtoolkit.folder import METRICS, RunFolder
@@ -23,6 +24,8 @@ LOGGER = "seqtoolkit"
 """What parts of a run log under this name, a plugin's as `seqtoolkit.rmc`, is shown to who watches the run."""
 ATTENTION = "attention"
 """The folder of pictures in the run's own, and among its artifacts."""
+REPLAYS = "replays"
+"""The folder of episodes, likewise."""
 
 
 class Screen(logging.Handler):
@@ -116,13 +119,17 @@ class Diary:
 
 
 class Plots:
-    """Draws the learning curves when a run is over, and what its core attends to at each evaluation."""
+    """Draws the learning curves when a run is over, and what its core attends to and how it acts at each evaluation."""
 
     @hookimpl
-    def evaluated(self, run: Run, step: int, views: list[View]) -> None:
-        """Draw what the core attends to; a picture that cannot be drawn stops nobody."""
-        if not views:
-            return
+    def evaluated(self, run: Run, step: int, views: list[View], replays: Sequence[Replay]) -> None:
+        """Draw what the core attends to, and write how it acts; a picture that cannot be drawn stops nobody."""
+        if views:
+            self._draw(run, step, views)
+        if replays:
+            self._write(run, step, replays)
+
+    def _draw(self, run: Run, step: int, views: list[View]) -> None:
         path = run.folder / ATTENTION / f"step_{step:08d}.png"
         try:
             path.parent.mkdir(exist_ok=True)
@@ -131,6 +138,22 @@ class Plots:
             run.note(f"attention at step {step} could not be drawn: {error}")
         else:
             run.artifact(path, ATTENTION)
+
+    def _write(self, run: Run, step: int, replays: Sequence[Replay]) -> None:
+        folder = run.folder / REPLAYS
+        names = [f"step_{step:08d}_{number}" for number in range(1, len(replays) + 1)]
+        paths = [
+            (replay, folder / f"{name}{end}") for replay, name in zip(replays, names, strict=True) for end in ENDINGS
+        ]
+        try:
+            folder.mkdir(exist_ok=True)
+            for replay, path in paths:
+                write(replay, path)
+        except (OSError, ValueError) as error:
+            run.note(f"replays at step {step} could not be written: {error}")
+        else:
+            for _, path in paths:
+                run.artifact(path, REPLAYS)
 
     @hookimpl
     def run_ended(self, run: Run) -> None:

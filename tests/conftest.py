@@ -181,17 +181,18 @@ class Witness:
 
     def __init__(self):
         self.logs, self.evaluations, self.saves, self.warnings, self.samples = [], [], [], [], []
-        self.taken, self.views = [], {}
+        self.taken, self.views, self.replays = [], {}, {}
 
     def log(self, metrics, step):
         self.logs.append((step, dict(metrics)))
 
-    def evaluated(self, step, metrics, samples, views):
+    def evaluated(self, step, metrics, samples, views, replays=()):
         taken = {name: value for name, value in metrics.items() if "/" not in name}
         self.taken.append((step, taken))
         self.evaluations.append((step, {name: value for name, value in metrics.items() if name not in taken}))
         self.samples.append(samples)
         self.views |= {step: views} if views else {}
+        self.replays |= {step: replays} if replays else {}
 
     def saved(self, step, path, *, best):
         self.saves.append((step, path.name, best))

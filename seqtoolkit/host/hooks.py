@@ -125,8 +125,18 @@ def logged(run: Any, step: int, metrics: Mapping[str, float]) -> None:
 
 
 @hookspec
-def evaluated(run: Any, step: int, metrics: Mapping[str, float], samples: Sequence[Any], views: Sequence[Any]) -> None:
-    """A run has been evaluated after `step` updates: `samples` of its answers, and `views` of its attention, if asked for."""
+def evaluated(
+    run: Any,
+    step: int,
+    metrics: Mapping[str, float],
+    samples: Sequence[Any],
+    views: Sequence[Any],
+    replays: Sequence[Any],
+) -> None:
+    """A run has been evaluated after `step` updates.
+
+    `samples` of its answers, `views` of its attention, if asked for, and `replays` of its episodes, where it acts.
+    """
 
 
 @hookspec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -15,6 +15,7 @@ from seqtoolkit.flow.continuation import UNKNOWN, Sampling, follow, hear, textua
 from seqtoolkit.flow.core import State
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.head import LikelihoodHead
+from seqtoolkit.flow.replay import Replay
 from seqtoolkit.flow.source import Sample, Source
 from seqtoolkit.flow.view import View, look
 from seqtoolkit.train.optimize import Update, exact
@@ -60,6 +61,8 @@ class Evaluated(NamedTuple):
     samples: list[Sample]
     views: list[View]
     """what the core attends to, where that was asked for"""
+    replays: Sequence[Replay] = ()
+    """some of the episodes, where the model acts"""
 
 
 class Evaluation:

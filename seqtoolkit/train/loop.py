@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from seqtoolkit.flow.batch import Batch
+from seqtoolkit.flow.replay import Replay
 from seqtoolkit.flow.source import Sample
 from seqtoolkit.flow.view import View
 from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
@@ -56,7 +57,14 @@ class Relay(Protocol):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Training metrics, averaged since the last time."""
 
-    def evaluated(self, step: int, metrics: Mapping[str, float], samples: list[Sample], views: list[View]) -> None:
+    def evaluated(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        samples: list[Sample],
+        views: list[View],
+        replays: Sequence[Replay] = (),
+    ) -> None:
         """An evaluation is done; `views` are what the core attends to, where a run was asked to show it."""
 
     def saved(self, step: int, path: Path, *, best: bool) -> None:
@@ -158,7 +166,8 @@ class Fit:
             self._owed, self._saved, self._evaluated = False, None, self.step
             self.latest.update(found.metrics)
             score = self._score(found)
-            self.relay.evaluated(self.step, found.metrics | self.window.taken(), found.samples, found.views)
+            metrics = found.metrics | self.window.taken()
+            self.relay.evaluated(self.step, metrics, found.samples, found.views, found.replays)
         self.window.resume()
         return score
 

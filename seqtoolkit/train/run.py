@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqtoolkit.flow.replay import Replay
 from seqtoolkit.flow.source import Sample
 from seqtoolkit.flow.view import View
 from seqtoolkit.train.learner import Learner
@@ -63,9 +64,16 @@ class Run:
         """Have the tracking store keep what is at `path` now, a file or a directory, under `folder` there."""
         self.tracker.artifact(path, folder)
 
-    def evaluated(self, step: int, metrics: Mapping[str, float], samples: list[Sample], views: list[View]) -> None:
+    def evaluated(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        samples: list[Sample],
+        views: list[View],
+        replays: Sequence[Replay] = (),
+    ) -> None:
         """Tell of an evaluation; the loop does."""
-        self.tell("evaluated", step=step, metrics=metrics, samples=samples, views=views)
+        self.tell("evaluated", step=step, metrics=metrics, samples=samples, views=views, replays=replays)
 
     def saved(self, step: int, path: Path, *, best: bool) -> None:
         """Tell of a checkpoint; the loop does."""
