@@ -24,13 +24,24 @@ def batches() -> dict[str, str]:
 @hookimpl
 def encoders() -> dict[str, str]:
     """Inputs to vectors."""
-    return {"embed": "seqtoolkit.flow.encoder:Embed", "linear": "seqtoolkit.flow.encoder:Project"}
+    return {
+        "conv": "seqtoolkit.flow.convolution:Convolution",
+        "embed": "seqtoolkit.flow.encoder:Embed",
+        "linear": "seqtoolkit.flow.encoder:Project",
+    }
+
+
+@hookimpl
+def cores() -> dict[str, str]:
+    """What a memory is compared with."""
+    return {"feedforward": "seqtoolkit.flow.feedforward:Feedforward"}
 
 
 @hookimpl
 def heads() -> dict[str, str]:
     """Outputs to predictions."""
     return {
+        "actor_critic": "seqtoolkit.flow.policy:ActorCritic",
         "mlp": "seqtoolkit.flow.head:MLP",
         "softmax": "seqtoolkit.flow.softmax:Softmax",
         "adaptive_softmax": "seqtoolkit.flow.softmax:AdaptiveSoftmax",
@@ -59,7 +70,7 @@ def metrics() -> dict[str, str]:
 @hookimpl
 def optimizers() -> dict[str, str]:
     """Gradients to steps."""
-    return {name: f"seqtoolkit.train.optimize:{name}" for name in ("adam", "adamw", "sgd")}
+    return {name: f"seqtoolkit.train.optimize:{name}" for name in ("adam", "adamw", "rmsprop", "sgd")}
 
 
 @hookimpl

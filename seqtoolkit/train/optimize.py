@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 Precision = Literal["auto", "f32", "bf16", "f16"]
 
@@ -75,6 +75,27 @@ def sgd(
     parameters = list(parameters)
     fused = _fusible(parameters)
     return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
+
+
+def rmsprop(
+    parameters: Iterable[nn.Parameter],
+    lr: float = 7e-4,
+    alpha: float = 0.99,
+    eps: float = 1e-5,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Optimizer:
+    """RMSprop (Tieleman & Hinton 2012), its defaults those usual for A2C, which differ from torch's.
+
+    Args:
+        parameters: What to train.
+        lr: The learning rate.
+        alpha: The decay of the average of the squared gradient.
+        eps: What is added to the root of the squared average.
+        momentum: The share of the last step that is taken again.
+        weight_decay: The factor of the L2 penalty, added to the gradient.
+    """
+    return RMSprop(parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay, foreach=True)
 
 
 def _fusible(parameters: Sequence[nn.Parameter]) -> bool:
