@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from seqtoolkit.flow.spec import Record, Spec, SpecError, record, unify
     from seqtoolkit.flow.transform import Transform
     from seqtoolkit.flow.variable import read_variables, require_shapes
+    from seqtoolkit.host.offer import offer_environments
     from seqtoolkit.host.resource import find_grammar
     from seqtoolkit.train.learner import Learner
     from seqtoolkit.train.run import Run
@@ -48,6 +49,7 @@ _HOMES = {
     "seqtoolkit.flow.spec": ("Record", "Spec", "SpecError", "record", "unify"),
     "seqtoolkit.flow.transform": ("Transform",),
     "seqtoolkit.flow.variable": ("read_variables", "require_shapes"),
+    "seqtoolkit.host.offer": ("offer_environments",),
     "seqtoolkit.host.resource": ("find_grammar",),
     "seqtoolkit.train.learner": ("Learner",),
     "seqtoolkit.train.run": ("Run",),
@@ -92,6 +94,7 @@ __all__ = [
     "find_grammar",
     "hookimpl",
     "map_state",
+    "offer_environments",
     "read_variables",
     "record",
     "require_shapes",

@@ -32,7 +32,8 @@ class Step(NamedTuple):
     truncated: Array
     """[B] bool: the episode was cut, by a limit of time; never where it has terminated"""
     finals: Array | None = None
-    """[n ...]: the last observation of each episode that was truncated, in the order of its world; None where none was"""
+    """[n ...]: the last observation of each episode that was truncated, in the order of its world; None where none was.
+    Of each that has ended where the environment's `finals_of` says so."""
     facts: Mapping[str, Array] = {}
     """[B] float32 each: what `measures` names of the episodes that have ended now; of no meaning in other worlds"""
 
@@ -41,7 +42,7 @@ class Environment(Origin, ABC):
     """`num_envs` worlds that go on side by side, each beginning anew by itself when its episode ends.
 
     All that happens in world i is a function of (seed, split, i) and the actions there, whatever the number of worlds and
-    wherever it is computed. `reset` begins every world from its first episode.
+    wherever it is computed. `reset` begins every world from its first episode, by the `seed` as it is then.
     """
 
     observation: Spec
@@ -52,6 +53,9 @@ class Environment(Origin, ABC):
     """What is known of each episode besides its return and its length, by name, and which is better: `solved`."""
     on_device: bool = False
     """Whether it can compute on any device by torch. Else its arrays are numpy's."""
+    finals_of: Literal["truncated", "ended"] = "truncated"
+    """Of which episodes a step brings the last observation: a learner has no use for those of terminated ones, and
+    who asks for them before `reset` (Gymnasium's contract has them) may get them."""
     arrays: Arrays
 
     def __init__(self, num_envs: int = 1, seed: int = 0, split: Split = "train") -> None:
