@@ -82,7 +82,8 @@ def schedules() -> dict[str, str]:
 @hookimpl
 def learners() -> dict[str, str]:
     """Ways to learn."""
-    return {name: f"seqtoolkit.train.learner:{name.title()}" for name in ("supervised", "truncated")}
+    own = {name: f"seqtoolkit.train.learner:{name.title()}" for name in ("supervised", "truncated")}
+    return {**own, "actor_critic": "seqtoolkit.train.actor_critic:ActorCritic"}
 
 
 @hookimpl

@@ -30,7 +30,7 @@ def enter(
             name=title(plan, changes), params=params, tags=tags, folder=place.path, resume=place.tracked
         )
     tracker.artifact(place.config)
-    place.keep(graph.source)
+    place.keep(graph.origin)
     if place.source.exists():
         tracker.artifact(place.source)
     known = {"run_id": run_id or place.tracked, "tags": given or place.notes.get("tags")}

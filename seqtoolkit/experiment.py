@@ -13,15 +13,16 @@ from seqtoolkit.entry import enter
 from seqtoolkit.flow.counter import Split
 from seqtoolkit.flow.heatmap import ready
 from seqtoolkit.flow.model import Decoding, Model
-from seqtoolkit.flow.source import Source
+from seqtoolkit.flow.origin import Origin
 from seqtoolkit.folder import RunFolder
-from seqtoolkit.host.assemble import assemble, make_source
+from seqtoolkit.host.assemble import assemble, make_environment, make_source
 from seqtoolkit.host.config import ConfigError, Plan
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.observer import observers
 from seqtoolkit.profile import Profile
 from seqtoolkit.requirement import at_least, require_attention, under
 from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
+from seqtoolkit.train.episode import Episodes
 from seqtoolkit.train.evaluate import EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
 from seqtoolkit.train.loop import Fit, RunSettings
@@ -60,8 +61,8 @@ class Experiment:
         self.run: RunSettings = plan.sections["run"]
         self.evaluate: EvaluateSettings = plan.sections["evaluate"]
         sketch = assemble(plan, build=False, kept=kept)
-        with under(plan.source.key, plan.source.factory):
-            sketch.source.demand()
+        with under(plan.origin.key, plan.origin.factory):
+            sketch.origin.demand()
         with under("run", RunSettings):
             at_least(self.run, steps=1, log_every=1, checkpoint_every=0, keep_every=0, threads=0)
             limit = self.run.time_limit
@@ -79,12 +80,10 @@ class Experiment:
             self.graph.model.core.demand()
         with under("evaluate", EvaluateSettings):
             at_least(self.evaluate, every=0, test_examples=0, patience=0, samples=0)
-            source = self._source()
             self._check_best()
             self._check_attention()
-            self.evaluation = Evaluation(
-                self.graph, source, self.evaluate.examples, self.evaluate.samples, attention=self.evaluate.attention
-            )
+            settings = self.evaluate
+            self.evaluation = self._evaluation(None, settings.examples, settings.samples, attention=settings.attention)
             self.testing = self._testing()
         with under("track", plan.track.factory):
             self.tracker: Tracker = plan.track.maker()()
@@ -92,16 +91,16 @@ class Experiment:
     def prepare(self, progress: Progress | None = None) -> None:
         """Have the sources make what takes long and is made once. Raises ConfigError where their data cannot be used."""
         shown = progress or Progress(0)
-        learned, asked = self.plan.source, self.plan.evaluate_source
-        others = [each.source for each in (self.evaluation, self.testing) if each is not None]
+        learned, asked = self.plan.origin, self.plan.evaluate_origin
+        others = [each.origin for each in (self.evaluation, self.testing) if each is not None]
         try:
             with under(learned.key, learned.factory):
-                self.graph.source.prepare(shown.preparing)
+                self.graph.origin.prepare(shown.preparing)
             with under(asked.key, asked.factory):
                 if asked.use == learned.use and not (self.kept and self.kept.exists()):
                     self._share(others)
-                for source in others:
-                    source.prepare(shown.preparing)
+                for origin in others:
+                    origin.prepare(shown.preparing)
         finally:
             shown.prepared()
 
@@ -130,7 +129,8 @@ class Experiment:
                 place.restore(self.learner.model, load_weights(last))
                 fit.load_state_dict(load_state(last))
             run.tell("run_started")
-            if last is None and (found := self._baselines(self.evaluation.source)):
+            if last is None and self.evaluate.baselines:
+                found = self.evaluation.baselines()
                 fit.latest.update(found)
                 run.evaluated(0, found, [], [])
             status = fit()
@@ -171,32 +171,34 @@ class Experiment:
         )
 
     def _check_best(self) -> None:
-        best, known = self.evaluate.best, ["loss", *self.graph.metrics]
+        best, known = self.evaluate.best, list(self.graph.better)
         if best is not None and best not in known:
             raise ValueError(f"best: wanted one of {', '.join(known)}, got {best!r}")
 
     def _check_attention(self) -> None:
         if self.evaluate.attention:
             try:
+                if self.graph.acting:
+                    raise ValueError("wanted a source, whose cases are looked at, got an environment")  # noqa: TRY301  found here
                 require_attention(self.graph.model, self.plan, self.registry)
                 ready()
             except ValueError as error:
                 raise ValueError(f"attention: {error}") from None
 
-    def _share(self, others: Sequence[Source]) -> None:
+    def _share(self, others: Sequence[Origin]) -> None:
         """Have sources of the same kind go by what the ids of the model's own stand for, whatever data they read."""
         with TemporaryDirectory() as folder:
             place = RunFolder(Path(folder))
-            place.keep(self.graph.source)
-            for source in others if place.source.exists() else ():
-                source.adopt(place.source)
+            place.keep(self.graph.origin)
+            for origin in others if place.source.exists() else ():
+                origin.adopt(place.source)
 
-    def _testing(self) -> Evaluation | None:
+    def _testing(self) -> Evaluation | Episodes | None:
         """The evaluation on the test split; None where there is none. Raises ValueError."""
         if self.evaluate.test_examples == 0:
             return None
         try:
-            return Evaluation(self.graph, self._source("test"), self.evaluate.test_examples)
+            return self._evaluation("test", self.evaluate.test_examples)
         except ConfigError:
             raise
         except ValueError as error:
@@ -213,15 +215,17 @@ class Experiment:
         if best:
             place.restore(self.learner.model, load_weights(place.checkpoint("last")))
         assert found is not None
-        metrics = found.metrics | self._baselines(self.testing.source)
+        metrics = found.metrics | (self.testing.baselines() if self.evaluate.baselines else {})
         run.evaluated(fit.step, metrics | fit.window.taken(), found.samples, found.views)
         return metrics
 
-    def _source(self, split: Split | None = None) -> Source:
-        """A source by which it is evaluated; of the graph's own kind, it adopts what was kept."""
-        return make_source(self.plan.evaluate_source, seed=self.run.seed, split=split, kept=self.kept)
-
-    def _baselines(self, source: Source) -> dict[str, float]:
-        """What simple models reach on a split, where that is asked for."""
-        found = source.baselines() if self.evaluate.baselines else {}
-        return {f"{source.split}/{name}": value for name, value in found.items()}
+    def _evaluation(
+        self, split: Split | None, examples: int | None, samples: int = 0, *, attention: bool = False
+    ) -> Evaluation | Episodes:
+        """By a source, or in an environment, of a split; of the graph's own kind, it adopts what was kept. Raises ValueError."""
+        block, seed = self.plan.evaluate_origin, self.run.seed
+        if self.plan.acting:
+            worlds = make_environment(block, seed=seed, split=split, kept=self.kept, worlds=examples)
+            return Episodes(self.graph, worlds, examples, samples, greedy=self.evaluate.greedy)
+        source = make_source(block, seed=seed, split=split, kept=self.kept)
+        return Evaluation(self.graph, source, examples, samples, attention=attention)

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from seqtoolkit.flow.source import Source
+    from seqtoolkit.flow.origin import Origin
 
 CONFIG, NOTES, CHECKPOINTS, METRICS, SOURCE = "config.yaml", "run.json", "checkpoints", "metrics.jsonl", "source"
 _KINDS = {
@@ -129,14 +129,14 @@ class RunFolder:
             raise RunError(f"the run in {self.path} has no checkpoint {name!r}; there are: {there}")
         return found
 
-    def keep(self, source: Source) -> None:
-        """Keep what the ids of a source stand for, all of it or nothing, unless that is kept. Raises RunError."""
+    def keep(self, origin: Origin) -> None:
+        """Keep what the ids of a source or an environment stand for, all of it or nothing, unless that is kept. Raises RunError."""
         if self.source.exists():
             return
         draft = self.path / f".{SOURCE}"
         shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed meanwhile
         try:
-            source.keep(draft)
+            origin.keep(draft)
             if draft.exists():
                 draft.rename(self.source)
         except OSError as error:

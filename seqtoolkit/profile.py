@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from seqtoolkit.flow.batch import Batch
 from seqtoolkit.host.hooks import hookimpl
+from seqtoolkit.train.episode import Episodes
 from seqtoolkit.train.evaluate import Evaluation
 from seqtoolkit.train.run import Run
 from seqtoolkit.train.stage import Clock, stages, watch, wrap
@@ -44,7 +45,7 @@ class Profile:
         evaluation: What evaluates the run.
     """
 
-    def __init__(self, evaluation: Evaluation) -> None:
+    def __init__(self, evaluation: Evaluation | Episodes) -> None:
         self.evaluation = evaluation
         self._done = 0
         self._away: int | None = None

@@ -66,7 +66,7 @@ class Pipeline:
     def evaluated(self, split: Split | None = None) -> Source:
         """The source by which it is evaluated. Raises ConfigError."""
         seed = self.plan.sections["run"].seed
-        return make_source(self.plan.evaluate_source, seed=seed, split=split, kept=self.kept)
+        return make_source(self.plan.evaluate_origin, seed=seed, split=split, kept=self.kept)
 
     def describe(self) -> str:
         """The table of stages with what flows between them, and the number of parameters."""

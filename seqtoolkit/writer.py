@@ -49,7 +49,7 @@ class Writer:
     ) -> None:
         source = source or source_of(trained)
         if not textual(source):
-            raise ValueError(f"the task {trained.pipeline.plan.source.use} takes no prompts; ask a QUESTION")
+            raise ValueError(f"the task {trained.pipeline.plan.origin.use} takes no prompts; ask a QUESTION")
         self.source = source
         self.model = trained.model
         self.sampling = sampling if unknown else replace(sampling, without=(*sampling.without, UNKNOWN))

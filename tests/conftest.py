@@ -135,7 +135,7 @@ class Plain(Core):
 def make_graph(source=None, *, size=8, dropout=0.0, decoding="parallel", decoder="shared", make_core=Plain):
     """A graph over `source`, an Echo where none is given, joined stage by stage as assemble does."""
     graph = Graph()
-    graph.source = source or Echo()
+    graph.origin = source or Echo()
     graph.join("source", "echo", graph.source, {}, graph.source.writes)
     graph.collate = Pad(dict(graph.flowing), size=size)
     graph.join("batch", "pad", graph.collate, graph.collate.reads, graph.collate.writes)
@@ -157,7 +157,7 @@ def make_graph(source=None, *, size=8, dropout=0.0, decoding="parallel", decoder
 def make_song_graph(source=None, *, size=3, dropout=0.0, make_core=Plain):
     """A graph over a contiguous source, a Song where none is given, that says how likely what comes next is."""
     graph = Graph()
-    graph.source = source or Song()
+    graph.origin = source or Song()
     graph.join("source", "song", graph.source, {}, graph.source.writes)
     graph.collate = Stack(dict(graph.flowing), size=size)
     graph.join("batch", "stack", graph.collate, graph.collate.reads, graph.collate.writes)

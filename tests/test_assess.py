@@ -68,7 +68,7 @@ class TestEvaluate:
         for length, nesting in ((1, 1), (3, 1), (2, 3)):
             overrides = [f"evaluate.source.length={length}", f"evaluate.source.nesting={nesting}"]
             plan = Pipeline.load(trained.place.config, [*overrides, "evaluate.source.split=test"]).plan
-            source = make_source(plan.evaluate_source, seed=3)
+            source = make_source(plan.evaluate_origin, seed=3)
             update = (
                 Pipeline.load(trained.place.config)
                 .plan.learner.maker()(graph=trained.graph, device=torch.device("cpu"), steps=1, precision="f32")

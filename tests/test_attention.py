@@ -223,7 +223,7 @@ def test_the_cases_of_a_mix_take_turns(toy):
 
 def _fit(toy, folder, *, attention):
     fit = toy.fit(folder, make_core=Glance)
-    fit.evaluation = Evaluation(fit.learner.graph, fit.evaluation.source, 20, 2, attention=attention)
+    fit.evaluation = Evaluation(fit.learner.graph, fit.evaluation.origin, 20, 2, attention=attention)
     return fit
 
 
@@ -247,7 +247,7 @@ def test_evaluations_look_without_a_trace(toy, tmp_path):
     assert not blind.relay.views
     assert list(looking.relay.views) == [step for step, _ in looking.relay.evaluations] == [6, 12, 18, 20]
     looking.learner.model.eval()
-    for view, kept in zip(look(looking.learner.graph, looking.evaluation.source), looking.relay.views[20], strict=True):
+    for view, kept in zip(look(looking.learner.graph, looking.evaluation.origin), looking.relay.views[20], strict=True):
         assert np.array_equal(view.weights, kept.weights)
 
 

@@ -420,7 +420,7 @@ def test_company_may_not_matter_to_a_question():
         check_task(BASE, "asked", overrides=["source=Asked", "batch=NoRestarts"])
 
 
-GENERATED = [name for name in sorted(shipped("pipelines")) if "train" not in Pipeline.load(name).plan.source.params]
+GENERATED = [name for name in sorted(shipped("pipelines")) if "train" not in Pipeline.load(name).plan.origin.params]
 
 
 @pytest.mark.parametrize("law", TASK_LAWS)

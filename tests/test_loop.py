@@ -271,7 +271,7 @@ def test_best_is_by_the_direction_of_its_metric(toy, tmp_path, name, sign):
         result = measure(update, stopped)
         return result._replace(metrics=dict.fromkeys(result.metrics, value))
 
-    evaluation.source = measure.source
+    evaluation.origin = measure.origin
     fit.evaluation = evaluation
     fit()
     wanted = {-1: [3, 9, 18, 27], 1: [3, 12]}[sign]
@@ -344,7 +344,7 @@ def test_a_failed_best_can_be_won_by_a_lesser(toy, tmp_path):
     def evaluation(update, stopped):
         return measure(update, stopped)._replace(metrics={"valid/loss": next(found)})
 
-    evaluation.source = measure.source
+    evaluation.origin = measure.origin
     fit.evaluation = evaluation
     fit()
     assert [(step, best) for step, _, best in fit.relay.saves] == [(5, True), (15, True), (20, False)]
@@ -418,7 +418,7 @@ def test_seconds_leave_evaluations_out_and_go_on(toy, tmp_path, monkeypatch):
         now[0] += 100.0 + next(clock)
         return measure(update, stopped)
 
-    evaluation.source = measure.source
+    evaluation.origin = measure.origin
     fit.learner.step, fit.evaluation = learn, evaluation
     fit()
     assert [metrics["seconds"] for _, metrics in fit.relay.logs] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
@@ -450,7 +450,7 @@ def _scored(fit, values):
         result = measure(update, stopped)
         return None if result is None else result._replace(metrics=dict.fromkeys(result.metrics, next(found)))
 
-    evaluation.source = measure.source
+    evaluation.origin = measure.origin
     fit.evaluation = evaluation
     return fit
 

@@ -231,7 +231,7 @@ def test_the_test_is_of_the_weights_asked_for(which, tiny, tmp_path):
     model = load_model(result.folder, which)
     graph = pipeline.build()
     graph.model.load_state_dict(model.state_dict())
-    source = make_source(pipeline.plan.evaluate_source, seed=0, split="test")
+    source = make_source(pipeline.plan.evaluate_origin, seed=0, split="test")
     update = Update(graph.model, sgd(graph.model.parameters(), 0.1), lambda _: 1.0, None, torch.device("cpu"), "f32")
     found = Evaluation(graph, source, 8)(update).metrics
     assert {name: result.metrics[name] for name in found} == found

@@ -6,7 +6,7 @@ from seqtoolkit import Pipeline
 from seqtoolkit.host.registry import discover
 from seqtoolkit.host.resource import shipped
 
-GENERATED = [name for name in sorted(shipped("pipelines")) if "train" not in Pipeline.load(name).plan.source.params]
+GENERATED = [name for name in sorted(shipped("pipelines")) if "train" not in Pipeline.load(name).plan.origin.params]
 """Those that make their examples; a plugin whose pipelines read a text tries them on one of its own."""
 FEW = ["run.steps=3", "batch.size=8", "evaluate.examples=8", "evaluate.test_examples=8", "track=none"]
 
@@ -32,7 +32,7 @@ def test_a_few_updates_of_every_core(core, tmp_path):
 def test_the_published_settings_are_as_published(problem):
     """Batch 128, Adam at 1e-3, 200,000 updates, length 5, nesting 2 (1 for memorisation), mix (Santoro et al. 2018, A.2)."""
     plan = Pipeline.load(f"paper/program_eval_{problem}").plan
-    source, learner = plan.source.params, plan.learner.params
+    source, learner = plan.origin.params, plan.learner.params
     nesting = 1 if problem in ("copy", "reverse", "double") else 2
     assert (source["problem"], source["length"], source["nesting"], source["curriculum"]) == (
         problem,
@@ -43,5 +43,5 @@ def test_the_published_settings_are_as_published(problem):
     assert plan.batch.params["size"] == 128
     assert (learner["optimizer"].use, learner["optimizer"].params["lr"]) == ("adam", 1e-3)
     assert plan.sections["run"].steps == 200_000
-    assert plan.evaluate_source.params["curriculum"] == "baseline"
+    assert plan.evaluate_origin.params["curriculum"] == "baseline"
     assert plan.sections["evaluate"].examples == 12_800

@@ -59,7 +59,7 @@ def test_the_numbers_are_the_cores_own(run, small, tmp_path):
     """--data holds what `core.attention` says of the questions and answers of the source that evaluates the run."""
     plot_attention(run.folder, "last", to=tmp_path / "a.svg", data=tmp_path / "a.npz", choice=Choice(1, 1, (2, 5)))
     pipeline = Pipeline.load("program_eval", small)
-    source = pipeline.plan.evaluate_source.maker()(seed=0)
+    source = pipeline.plan.evaluate_origin.maker()(seed=0)
     model, batch_part = load_model(run.folder, "last"), pipeline.build().collate
     with np.load(tmp_path / "a.npz") as found:
         assert found["rows"] == 1

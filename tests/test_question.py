@@ -47,7 +47,7 @@ class TestAnswers:
     @pytest.mark.parametrize("size", [1, 3, 64])
     def test_company_changes_no_answer(self, trained, size):
         """Whatever the size of the batches, the answers are those of the model to each question alone."""
-        source = make_source(trained.pipeline.plan.evaluate_source, seed=0)
+        source = make_source(trained.pipeline.plan.evaluate_origin, seed=0)
         found = list(Asker(trained, size).stream(PROGRAMS))
         for question, answered in zip(PROGRAMS, found, strict=True):
             batch = trained.graph.batch(source.ask(question))

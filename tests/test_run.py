@@ -113,7 +113,7 @@ def test_a_run_that_is_not_there_is_said_with_those_that_are(pipeline, tmp_path)
         ("run.steps=0", r"run\.steps: wanted at least 1"),
         ("run.device=tpu9", r"run\.device: wanted auto or a device"),
         ("run.precision=f16", r"run\.precision: f16 wants a GPU"),
-        ("evaluate.best=beauty", r"evaluate\.best: wanted one of loss, accuracy"),
+        ("evaluate.best=beauty", r"evaluate\.best: wanted one of accuracy, sequence_accuracy, loss"),
         ("evaluate.examples=0", r"evaluate\.examples: wanted at least 1"),
         ("evaluate.patience=-1", r"evaluate\.patience: wanted at least 0"),
         ("run.time_limit=0", r"run\.time_limit: wanted seconds above 0"),

@@ -84,7 +84,7 @@ def predict(
         writer = Writer(trained, sampling, unknown=unknown, stop_at_end=stop_at_end, source=source)
         write(writer, _read(_STDIN) if prompt == str(_STDIN) else prompt, tokens, count, as_json=as_json)
     elif not source.asks and textual(source):
-        raise ValueError(f"{way}: the task {trained.pipeline.plan.source.use} takes no questions; give it a --prompt")
+        raise ValueError(f"{way}: the task {trained.pipeline.plan.origin.use} takes no questions; give it a --prompt")
     else:
         asked = questions or ([] if file is None else [_read(file)])
         _answer(Asker(trained, source=source), asked, batch, to, as_json=as_json)

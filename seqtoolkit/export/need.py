@@ -65,8 +65,8 @@ def files(plan: Plan, registry: Registry, *, kept: bool = False) -> dict[str, Pa
 
 def blocks(plan: Plan) -> Iterator[Block]:
     """Every part of a pipeline that a model is built or evaluated with, those inside of others too: all but `track`."""
-    parts = (plan.source, plan.transform, plan.batch, plan.encoder, plan.core, plan.head, plan.loss, plan.metric)
-    for each in (*parts, plan.learner, plan.evaluate_source):
+    parts = (plan.origin, plan.transform, plan.batch, plan.encoder, plan.core, plan.head, plan.loss, plan.metric)
+    for each in (*parts, plan.learner, plan.evaluate_origin):
         yield from _inside(each)
 
 

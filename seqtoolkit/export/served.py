@@ -16,6 +16,8 @@ from seqtoolkit.question import Asker
 from seqtoolkit.trained import Trained
 
 EXAMPLES = 2
+SEEN = 3
+"""How many observations an example of a model that acts has."""
 _NUMPY = {"f16": np.float16, "f32": np.float32, "f64": np.float64, "i64": np.int64, "i32": np.int32, "u8": np.uint8}
 _QUOTED = re.compile(r"`([^`]+)`")
 
@@ -66,7 +68,8 @@ class Questions:
 class Tensors:
     """A model over arrays: `inputs` [B T ...] to predictions [B U C], logits or numbers, at the last U steps.
 
-    U is the parameter `answers`, every step where it is 0.
+    U is the parameter `answers`, every step where it is 0. A model that acts is given what was seen since an episode began:
+    its predictions are a logit for each action, and the value, after each observation.
     """
 
     def __init__(self, trained: Trained) -> None:
@@ -84,7 +87,8 @@ class Tensors:
 
     def example(self) -> Any:
         """Examples of the task, as `predict` takes them."""
-        return self._batch().inputs.transpose(0, 1).contiguous().numpy()
+        inputs = self._seen() if self.graph.acting else self._batch().inputs
+        return inputs.transpose(0, 1).contiguous().numpy()
 
     def signature(self) -> Any:
         """What `predict` takes and returns, in MLflow's terms; `answers` is as many steps as those of the examples have."""
@@ -94,8 +98,16 @@ class Tensors:
         return ModelSignature(
             Schema([TensorSpec(np.dtype(_NUMPY[self.spec.dtype]), _shape(self.spec.axes))]),
             Schema([TensorSpec(np.dtype(np.float32), _shape(self.head.axes))]),
-            ParamSchema([ParamSpec("answers", "long", self._batch().answers)]),
+            ParamSchema([ParamSpec("answers", "long", 0 if self.graph.acting else self._batch().answers)]),
         )
+
+    def _seen(self) -> torch.Tensor:
+        """The first observations of some worlds, [T B ...]."""
+        environment = self.graph.environment
+        none = environment.arrays.zeros((environment.num_envs,), "int64")
+        seen = [np.array(environment.reset())]
+        seen += [np.array(environment.step(none).observations) for _ in range(SEEN - 1)]
+        return torch.from_numpy(np.stack(seen)[:, :EXAMPLES])
 
     def _batch(self) -> Any:
         return self.graph.batch(self.graph.source.draw(np.arange(EXAMPLES, dtype=np.int64)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeGuard
 
 import torch
@@ -22,6 +22,27 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
         parts = [map_state(function, *each) for each in zip(*states, strict=True)]
         return type(head)(*parts) if hasattr(head, "_fields") else type(head)(parts)
     return function(*states)
+
+
+def leaves(state: State) -> list[Tensor]:
+    """The tensors of a nest, in order."""
+    found: list[Tensor] = []
+
+    def take(each: Tensor) -> Tensor:
+        found.append(each)
+        return each
+
+    map_state(take, state)
+    return found
+
+
+def refill(state: State, saved: Sequence[Tensor]) -> State:
+    """A nest like `state` of the tensors that `leaves` gave, on its devices. Raises ValueError where they are of another shape."""
+    wanted, given = ([tuple(each.shape) for each in some] for some in (leaves(state), saved))
+    if wanted != given:
+        raise ValueError(f"the state that is carried over is of another core: wanted {wanted}, got {given}")
+    rest = iter(saved)
+    return map_state(lambda each: next(rest).to(each.device, each.dtype, copy=True), state)
 
 
 def where_first(first: Tensor, fresh: State, state: State) -> State:

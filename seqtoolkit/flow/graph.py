@@ -12,6 +12,7 @@ from torchdata.nodes import BaseNode, Mapper
 
 from seqtoolkit.flow.ahead import Ahead
 from seqtoolkit.flow.batch import Batch, Collate
+from seqtoolkit.flow.environment import Better, Environment
 from seqtoolkit.flow.loss import Loss
 from seqtoolkit.flow.metric import Metric
 from seqtoolkit.flow.model import Model
@@ -35,13 +36,16 @@ class Stage:
 
 @dataclass
 class Graph:
-    """The flow of a pipeline: source -> transform -> batch -> model (encoder -> core -> head) -> loss -> metric."""
+    """The flow of a pipeline: source -> transform -> batch -> model (encoder -> core -> head) -> loss -> metric.
+
+    With an environment: environment -> model -> learner, whose policy acts in the environment.
+    """
 
     stages: list[Stage] = field(default_factory=list)
     flowing: dict[str, Spec] = field(default_factory=dict)
     """The fields that reach the next stage."""
 
-    source: Source = field(init=False)
+    origin: Source | Environment = field(init=False)
     transforms: list[Transform] = field(default_factory=list)
     collate: Collate = field(init=False)
     model: Model = field(init=False)
@@ -64,6 +68,32 @@ class Graph:
         if key == "batch" or key.startswith("transform"):
             self.flowing.clear()  # a block that was changed or batched flows on as nothing else
         self.flowing.update(written)
+
+    @property
+    def acting(self) -> bool:
+        """Whether it begins with an environment."""
+        return isinstance(self.origin, Environment)
+
+    @property
+    def source(self) -> Source:
+        """Where examples come from. Raises ValueError where there is an environment instead."""
+        if isinstance(self.origin, Environment):
+            raise ValueError("wanted a pipeline with a source, got one with an environment, which has no examples")
+        return self.origin
+
+    @property
+    def environment(self) -> Environment:
+        """Where the policy acts. Raises ValueError where there is a source instead."""
+        if not isinstance(self.origin, Environment):
+            raise ValueError("wanted a pipeline with an environment, got one with a source")
+        return self.origin
+
+    @property
+    def better(self) -> dict[str, Better]:
+        """What an evaluation reports, and which is better: first that by which a checkpoint is the best where nothing says."""
+        if self.acting:
+            return {"episode_return": "higher", "episode_length": "higher", **self.environment.measures}
+        return {**{name: each.better for name, each in self.metrics.items()}, "loss": "lower"}
 
     @property
     def parameters(self) -> int:

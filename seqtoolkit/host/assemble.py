@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from seqtoolkit.flow.counter import Split
+from seqtoolkit.flow.environment import Environment
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.metric import Metric
 from seqtoolkit.flow.model import Decoding, Model
@@ -39,14 +40,28 @@ def assemble(plan: Plan, *, seed: int = 0, build: bool = True, kept: Path | None
 
 def make_source(block: Block, *, seed: int, split: Split | None = None, kept: Path | None = None) -> Source:
     """A source of a plan, which adopts what a run's source has `kept`; ValueErrors carry the block's key."""
-    given = {"seed": seed} | ({} if split is None else {"split": split})
+    source: Source = _originate(block, seed, split, kept)
+    return source
+
+
+def make_environment(
+    block: Block, *, seed: int, split: Split | None = None, kept: Path | None = None, worlds: int | None = None
+) -> Environment:
+    """An environment of a plan, of at most so many worlds; else as `make_source`."""
+    few = {} if worlds is None else {"num_envs": min(worlds, block.params.get("num_envs", 1))}
+    environment: Environment = _originate(block, seed, split, kept, **few)
+    return environment
+
+
+def _originate(block: Block, seed: int, split: Split | None, kept: Path | None, **given: Any) -> Any:
+    given |= {"seed": seed} | ({} if split is None else {"split": split})
     try:
-        source: Source = block.maker()(**given)
+        origin = block.maker()(**given)
         if kept is not None and kept.exists():
-            source.adopt(kept)
+            origin.adopt(kept)
     except ValueError as error:
         raise ConfigError([located(block.key, signature(block.factory).parameters, error)]) from None
-    return source
+    return origin
 
 
 class _Assembly:
@@ -58,18 +73,29 @@ class _Assembly:
         self.problems: list[str] = []
 
     def data(self) -> None:
-        """Source, transforms, batch."""
+        """Source, transforms, batch; or the environment."""
         graph = self.graph
-        source = self._adopted(self._make(self.plan.source, seed=self.seed))
-        if source is not None and self._join(self.plan.source, source, reads={}):
-            graph.source = source
+        origin = self._adopted(self._make(self.plan.origin, seed=self.seed))
+        if isinstance(origin, Environment):
+            self._worlds(origin)
+            return
+        if origin is not None and self._join(self.plan.origin, origin, reads={}):
+            graph.origin = origin
         for block in self.plan.transform:
             transform = self._of_record(block)
             if self._join(block, transform):
                 graph.transforms.append(transform)
+        assert self.plan.batch is not None
         collate = self._of_record(self.plan.batch)
         if self._join(self.plan.batch, collate):
             graph.collate = collate
+
+    def _worlds(self, environment: Environment) -> None:
+        seen = environment.observation
+        inputs = Spec(seen.dtype, ("T", *seen.axes), seen.bound)
+        actions = Spec("i64", ("T", "B"), environment.actions)
+        if self._join(self.plan.origin, environment, {}, {"inputs": inputs, "actions": actions}):
+            self.graph.origin = environment
 
     def network(self) -> None:
         """Encoder, core and head, and the model that they make."""
@@ -78,15 +104,17 @@ class _Assembly:
         core = self._stage(plan.core, "vectors", "outputs")
         if core is None:
             return
-        if "targets" not in graph.flowing:
+        wanted = graph.flowing.get("actions" if plan.acting else "targets")
+        if wanted is None:
+            assert plan.batch is not None
             self.problems.append(
                 f"{plan.batch.key}: wanted a batch with targets to learn from, {plan.batch.use} writes none"
             )
             return
-        answers = graph.flowing["targets"].axes[0]
+        answers = wanted.axes[0]
         outputs = graph.flowing["outputs"]
         graph.flowing["outputs"] = Spec(outputs.dtype, (answers, *outputs.axes[1:]), outputs.bound)
-        head = self._stage(plan.head, "outputs", "predictions", target_spec=graph.flowing["targets"], encoder=encoder)
+        head = self._stage(plan.head, "outputs", "predictions", target_spec=wanted, encoder=encoder)
         if head is not None:
             settings = plan.sections.get("model", Decoding())
             separate = settings.decoder == "separate"
@@ -94,8 +122,14 @@ class _Assembly:
             graph.model = Model(encoder, core, head, settings.decoding, decoder)
 
     def objective(self) -> None:
-        """Loss and metrics."""
-        for block in (self.plan.loss, *self.plan.metric):
+        """Loss and metrics; where there is an environment, what the learner reads."""
+        learner = self.plan.learner
+        if getattr(learner.factory, "acts", False) != self.plan.acting:
+            wanted = ("a source", "an environment")[not self.plan.acting]
+            self.problems.append(f"{learner.key}: {learner.use} learns from {wanted}, got {self.plan.origin.key}")
+        elif self.plan.acting and "predictions" in self.graph.flowing:
+            self._acted(learner)
+        for block in (self.plan.loss, *self.plan.metric) if self.plan.loss else ():
             part = self._make(block)
             if "predictions" not in self.graph.flowing or not self._join(block, part, writes={}):
                 continue
@@ -104,21 +138,28 @@ class _Assembly:
             else:
                 self._measured(block, part)
 
+    def _acted(self, learner: Block) -> None:
+        chances = Spec("f32", ("T", "B", self.graph.environment.actions + 1))  # a logit for each action, and the value
+        try:
+            self.graph.join(learner.key, learner.use, None, {"predictions": chances}, {})
+        except ValueError as error:
+            self.problems.append(f"{learner.key}: {error}: use the head actor_critic")
+
     def _measured(self, block: Block, metric: Metric) -> None:
         name = metric.name or block.use
         if name in self.graph.metrics:
             self.problems.append(f"{block.key}: wanted one metric of a name, got {name} twice")
         self.graph.metrics[name] = metric
 
-    def _adopted(self, source: Source | None) -> Source | None:
+    def _adopted(self, origin: Source | Environment | None) -> Source | Environment | None:
         try:
-            if source is not None and self.kept is not None and self.kept.exists():
-                source.adopt(self.kept)
+            if origin is not None and self.kept is not None and self.kept.exists():
+                origin.adopt(self.kept)
         except ValueError as error:
-            block = self.plan.source
+            block = self.plan.origin
             self.problems.append(located(block.key, signature(block.factory).parameters, error))
             return None
-        return source
+        return origin
 
     def _of_record(self, block: Block) -> Any:
         """A part that is handed all fields that reach it."""

@@ -62,7 +62,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     problems: list[Problem] = []
     tree = _plain(data, (), problems)
     for slot in SLOTS:
-        if isinstance(slot.default, list):
+        if isinstance(slot.default, list) and "environment" not in tree:
             tree.setdefault(slot.key[0], list(slot.default))
     problems += override(tree, overrides, origins)
     return Config(name, tree, origins, tuple(problems), tuple(overrides))
@@ -85,10 +85,16 @@ def freeze(config: Config, registry: Registry, sections: Mapping[str, type]) -> 
     lines = [f"{'.'.join(key)}: {text}{config.located(key)}" for key, text in problems]
     if lines:
         raise ConfigError(dict.fromkeys(lines))
-    parts = {slot.key[-1]: found[slot.key[0]] if len(slot.key) == 1 else found["model"][slot.key[1]] for slot in SLOTS}
+    parts: dict[str, Any] = {slot.key[-1]: found.get(slot.key[0]) for slot in SLOTS if len(slot.key) == 1}
+    parts |= {slot.key[1]: found["model"][slot.key[1]] for slot in SLOTS if len(slot.key) > 1}
+    environment, source = parts.pop("environment"), parts.pop("source")
+    kind = "environment" if environment else "source"
+    for name in ("transform", "metric"):
+        parts[name] = parts[name] or ()
     return Plan(
         **parts,
-        evaluate_source=found["evaluate"]["source"],
+        origin=environment or source,
+        evaluate_origin=found["evaluate"][kind],
         sections=settings,
         resolved=escape(written({key: each for key, each in found.items() if key not in AROUND})),
         name=config.name,

@@ -29,22 +29,28 @@ class Block:
 class Plan:
     """Everything that a pipeline says, in the order in which data flows."""
 
-    source: Block
+    origin: Block
+    """Where what flows comes from: a source, or an environment, which has no transform, batch, loss and metric."""
     transform: tuple[Block, ...]
-    batch: Block
+    batch: Block | None
     encoder: Block
     core: Block
     head: Block
-    loss: Block
+    loss: Block | None
     metric: tuple[Block, ...]
     learner: Block
     track: Block
-    evaluate_source: Block
+    evaluate_origin: Block
     sections: Mapping[str, Any]
     """The settings that are no parts, as instances of the classes handed to `freeze`."""
     resolved: dict[str, Any]
     """The whole pipeline as plain data with every default, but for what goes on around a run: it gives the same run."""
     name: str = field(compare=False)
+
+    @property
+    def acting(self) -> bool:
+        """Whether what is learned from is made by acting in an environment."""
+        return self.origin.kind == "environment"
 
     def blocks(self) -> Iterator[Block]:
         """Every part, those inside of parts too."""

@@ -188,6 +188,6 @@ def _metrics(plan: Plan, graph: Graph) -> dict[str, Better]:
     found: dict[str, Better] = {name: metric.better for name, metric in graph.metrics.items()} | {"loss": "lower"}
     if evaluate.best in found:
         found = {evaluate.best: found[evaluate.best], **found}
-    split = make_source(plan.evaluate_source, seed=plan.sections["run"].seed).split
+    split = make_source(plan.evaluate_origin, seed=plan.sections["run"].seed).split
     splits = [split, *(["test"] if evaluate.test_examples and split != "test" else [])]
     return {f"{each}/{name}": better for each in splits for name, better in found.items()}

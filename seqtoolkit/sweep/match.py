@@ -196,11 +196,11 @@ def _counter(plan: Plan) -> Callable[[Mapping[str, Any]], int]:
 
     Raises ConfigError where the plan itself is no pipeline that fits.
     """
-    source = assemble(plan, build=False).source
-    block = replace(plan.source, params={}, factory=lambda: source)
+    origin = assemble(plan, build=False).origin
+    block = replace(plan.origin, params={}, factory=lambda: origin)
 
     def count(params: Mapping[str, Any]) -> int:
-        made = replace(plan, source=block, core=replace(plan.core, params=params))
+        made = replace(plan, origin=block, core=replace(plan.core, params=params))
         return assemble(made, build=False).parameters
 
     return count

@@ -38,7 +38,7 @@ class Sketch:
     def plan(self) -> Plan:
         """The pipeline. Raises ConfigError."""
         plan = self._frozen()
-        size = plan.batch.params.get("size")
+        size = plan.batch.params.get("size") if plan.batch else None
         return self._frozen(f"batch.size={ROWS}") if isinstance(size, int) and size > ROWS else plan
 
     def graph(self, seed: int = 0) -> Graph:
@@ -51,7 +51,7 @@ class Sketch:
 
     def source(self, split: Split, seed: int = 0) -> Source:
         """The examples that are learned from, or those of an evaluation."""
-        block = self.plan.source if split == "train" else self.plan.evaluate_source
+        block = self.plan.origin if split == "train" else self.plan.evaluate_origin
         return make_source(block, seed=seed, split=split)
 
     def batches(self, graph: Graph, split: Split = "train", seed: int = 0) -> Iterator[Batch]:

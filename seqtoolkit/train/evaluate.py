@@ -31,16 +31,18 @@ class EvaluateSettings:
 
     Args:
         every: After how many updates, and once after the last; 0 is after the last only.
-        examples: On how many examples; null is the whole split, of a source that has an end.
+        examples: On how many examples, or episodes; null is the whole split, of a source that has an end.
         test_examples: On how many examples of the test split, once, after the last update; 0 leaves the test out, null is
             the whole split.
         test_checkpoint: Whose weights the test is of: last, or best, which the evaluations have chosen.
         best: The metric by which the best checkpoint is chosen; the first one of the pipeline where null.
         patience: After how many evaluations in a row that were no better than the best before them the run ends; 0
             never ends it early.
-        samples: How many examples are shown with the model's answer.
+        samples: How many examples are shown with the model's answer, or episodes with a replay.
         attention: Whether what the core attends to, in the cases of the source, is drawn each time.
-        baselines: Whether what simple models of the source reach is found as well, such as `valid/trigram_perplexity`.
+        baselines: Whether what simple models of the source reach is found as well, such as `valid/trigram_perplexity`, or
+            simple players of the environment, such as `valid/random_return`.
+        greedy: Whether a policy takes the likeliest action, and draws none.
     """
 
     every: int = 200
@@ -52,6 +54,7 @@ class EvaluateSettings:
     samples: int = 4
     attention: bool = False
     baselines: bool = False
+    greedy: bool = False
 
 
 class Evaluated(NamedTuple):
@@ -66,7 +69,7 @@ class Evaluated(NamedTuple):
 
 
 class Evaluation:
-    """The metrics of a pipeline, and its loss, over the first `examples` of `source`: the same ones every time.
+    """The metrics of a pipeline, and its loss, over the first `examples` of `origin`, a source: the same ones every time.
 
     Of a source that has an end they are at most all that it has, and all where `examples` is None. Where the source is
     contiguous, the state is carried from batch to batch. With `attention`, what the core attends to in the cases of the
@@ -74,14 +77,14 @@ class Evaluation:
     """
 
     def __init__(
-        self, graph: Graph, source: Source, examples: int | None, samples: int = 0, *, attention: bool = False
+        self, graph: Graph, origin: Source, examples: int | None, samples: int = 0, *, attention: bool = False
     ) -> None:
-        if examples is None and not source.finite:
-            raise ValueError(f"examples: wanted a number, for {type(source).__name__} has no end, got null")
+        if examples is None and not origin.finite:
+            raise ValueError(f"examples: wanted a number, for {type(origin).__name__} has no end, got null")
         if examples is not None and examples < 1:
             raise ValueError(f"examples: wanted at least 1, got {examples}")
-        source.block = graph.collate.size  # which says how many examples one that has an end has
-        self.graph, self.source, self.examples, self.samples = graph, source, examples, samples
+        origin.block = graph.collate.size  # which says how many examples one that has an end has
+        self.graph, self.origin, self.examples, self.samples = graph, origin, examples, samples
         self.attention = attention
 
     def __call__(self, update: Update, stopped: Callable[[], bool] = lambda: False) -> Evaluated | None:
@@ -98,36 +101,40 @@ class Evaluation:
                 for batch in self._batches(update.device):
                     with update.autocast():
                         predictions, end = model(batch.inputs, state, batch.first, batch.answers, batch.targets)
-                        state = end if self.source.contiguous else None
+                        state = end if self.origin.contiguous else None
                         found = {"loss": torch.stack([loss.total(predictions, batch), loss.count(batch)])}
                     found |= {name: each.measure(predictions, batch) for name, each in metrics.items()}
                     sums = {name: sums.get(name, 0) + value.to(dtype) for name, value in found.items()}
                     samples += self._show(batch, predictions, self.samples - len(samples))
                     if stopped():
                         return None
-                views = look(self.graph, self.source, update.device) if self.attention else []
+                views = look(self.graph, self.origin, update.device) if self.attention else []
             finally:
                 model.train(was_training)
         total, count = sums.pop("loss").tolist()
         values = {"loss": total / count if count else float("nan")} | {
             name: metrics[name].result(each) for name, each in sums.items()
         }
-        return Evaluated({f"{self.source.split}/{name}": value for name, value in values.items()}, samples, views)
+        return Evaluated({f"{self.origin.split}/{name}": value for name, value in values.items()}, samples, views)
 
     def _batches(self, device: torch.device) -> Iterator[Batch]:
-        node = self.graph.node(self.source, device)  # no thread: ending one takes longer than making these batches
+        node = self.graph.node(self.origin, device)  # no thread: ending one takes longer than making these batches
         node.reset()
         left = self.count()
         while left > 0:
             batch: Batch = next(node)
-            whole = batch.size <= left or self.source.contiguous  # a state is carried for all rows
+            whole = batch.size <= left or self.origin.contiguous  # a state is carried for all rows
             yield (batch if whole else batch.part(0, left)).to(device)
             left -= batch.size
 
     def count(self) -> int:
         """On how many examples: fewer than was asked for where a source has no more."""
-        size = self.source.size if self.source.finite else None
+        size = self.origin.size if self.origin.finite else None
         return min(each for each in (self.examples, size) if each is not None)
+
+    def baselines(self) -> dict[str, float]:
+        """What simple models reach on the split."""
+        return {f"{self.origin.split}/{name}": value for name, value in self.origin.baselines().items()}
 
     def _show(self, batch: Batch, predictions: Tensor, count: int) -> list[Sample]:
         if count <= 0:
@@ -137,12 +144,12 @@ class Evaluation:
         said = predictions.float() if batch.targets.is_floating_point() else predictions.argmax(-1)
         answers = said[:, :count].cpu().numpy()
         inputs, targets = batch.inputs[:, :count].cpu().numpy(), batch.targets[:, :count].cpu().numpy()
-        return [self.source.show(inputs[:, n], targets[:, n], answers[:, n]) for n in range(answers.shape[1])]
+        return [self.origin.show(inputs[:, n], targets[:, n], answers[:, n]) for n in range(answers.shape[1])]
 
     def _continue(self, batch: Batch, count: int) -> list[Sample]:
         """How the model goes on with the beginning of some rows of text."""
-        read, show = min(PROMPT, len(batch.inputs) // 2), self.source.show
-        if read < 1 or not textual(self.source):
+        read, show = min(PROMPT, len(batch.inputs) // 2), self.origin.show
+        if read < 1 or not textual(self.origin):
             return []
         part = batch.part(0, count)
         written = islice(follow(self.graph.model, hear(self.graph.model, part.inputs[:read]), SAMPLING), CONTINUED)

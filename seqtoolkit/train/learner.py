@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from seqtoolkit.flow.batch import Batch
-from seqtoolkit.flow.core import State, map_state
+from seqtoolkit.flow.core import State, leaves, map_state, refill
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.kind import Kind
 from seqtoolkit.flow.source import LAG
@@ -33,15 +33,47 @@ class Learner(ABC):
     """How its gradients become steps."""
     carries: bool = False
     """Whether a batch starts from the state in which the one before has ended, which wants a contiguous source."""
+    acts: bool = False
+    """Whether what it learns from is made by its policy, in an environment."""
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
+        if self.acts != graph.acting:
+            wanted, given = ("an environment", "a source")[:: 1 if self.acts else -1]
+            raise ValueError(f"{type(self).__name__} learns from {wanted}, got {given}")
+        self.graph, self.device = graph, device
+        self.model = graph.model.to(device)
+
+    @abstractmethod
+    def stream(self) -> Iterator[Any]:
+        """Batches, or trajectories, without end, from where the stream stands; each has a `size`."""
+
+    @abstractmethod
+    def start(self, batch: Any, begin: int = 0) -> State | None:
+        """The state in which the model begins to read a batch, or a part of one whose first row is `begin`."""
+
+    @abstractmethod
+    def step(self, batch: Any) -> dict[str, Any]:
+        """Learn from a batch; return what is worth knowing, each as [sum, count] or a scalar."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that moves, but for the model's weights."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+
+
+class Reader(Learner):
+    """A learner that reads the batches of the graph's source."""
+
+    def __init__(self, graph: Graph, device: torch.device) -> None:
+        super().__init__(graph, device)
         if self.carries and not graph.source.contiguous:
             raise ValueError(
                 f"the state is carried from batch to batch, which wants a contiguous source, such as text; "
                 f"{type(graph.source).__name__} is none: use supervised"
             )
-        self.graph, self.device = graph, device
-        self.model = graph.model.to(device)
         self._node = graph.stream(graph.source, device)
         self._told: deque[dict[str, float]] = deque(maxlen=LAG)
 
@@ -49,14 +81,6 @@ class Learner(ABC):
         """Batches without end, from where the stream stands."""
         for batch in self._node:
             yield batch.to(self.device)
-
-    @abstractmethod
-    def start(self, batch: Batch, begin: int = 0) -> State | None:
-        """The state in which the model begins to read a batch, or a part of one whose first row is `begin`."""
-
-    @abstractmethod
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Learn from a batch; return what is worth knowing, each as [sum, count] or a scalar."""
 
     def observed(self, metrics: Mapping[str, Tensor]) -> None:
         """Tell the source of an update, if it listens: reading a number stops a GPU."""
@@ -75,7 +99,7 @@ class Learner(ABC):
         self._node.reset(state["stream"])
 
 
-class Descent(Learner):
+class Descent(Reader):
     """A learner whose update is a step along the gradient of the pipeline's loss; learners differ in where a batch starts."""
 
     def __init__(
@@ -198,12 +222,12 @@ class Truncated(Descent):
         """One update, as all learners make it. Raises ValueError for a batch that has not the rows of the one before."""
         if self.carry is None:
             self.carry = self._fresh(batch.size)
-        self._rows(_leaves(self.carry), batch.size)
+        self._rows(leaves(self.carry), batch.size)
         return super().step(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that moves, but for the model's weights."""
-        carry = None if self.carry is None else [each.clone() for each in _leaves(self.carry)]
+        carry = None if self.carry is None else [each.clone() for each in leaves(self.carry)]
         return {**super().state_dict(), "carry": carry}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -214,11 +238,7 @@ class Truncated(Descent):
             return
         self._rows(state["carry"], self.graph.collate.size)
         self.carry = self._fresh(self.graph.collate.size)
-        wanted, given = ([tuple(each.shape) for each in leaves] for leaves in (_leaves(self.carry), state["carry"]))
-        if wanted != given:
-            raise ValueError(f"the state that is carried over is of another core: wanted {wanted}, got {given}")
-        for own, each in zip(_leaves(self.carry), state["carry"], strict=True):
-            own.copy_(each)
+        self.carry = refill(self.carry, state["carry"])
 
     @staticmethod
     def _rows(leaves: Sequence[Tensor], rows: int) -> None:
@@ -230,15 +250,3 @@ class Truncated(Descent):
 
     def _fresh(self, rows: int) -> State:
         return map_state(lambda each: each.detach().clone(), self.model.core.initial_state(rows))
-
-
-def _leaves(state: State) -> list[Tensor]:
-    """The tensors of a state, in order."""
-    found: list[Tensor] = []
-
-    def take(each: Tensor) -> Tensor:
-        found.append(each)
-        return each
-
-    map_state(take, state)
-    return found

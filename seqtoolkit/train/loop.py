@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import torch
 
-from seqtoolkit.flow.batch import Batch
 from seqtoolkit.flow.replay import Replay
 from seqtoolkit.flow.source import Sample
 from seqtoolkit.flow.view import View
 from seqtoolkit.train.checkpoint import CheckpointError, Checkpoints
+from seqtoolkit.train.episode import Episodes
 from seqtoolkit.train.evaluate import Evaluated, EvaluateSettings, Evaluation
 from seqtoolkit.train.learner import Learner
 from seqtoolkit.train.optimize import Precision
@@ -92,7 +92,7 @@ class Fit:
         learner: Learner,
         run: RunSettings,
         evaluate: EvaluateSettings,
-        evaluation: Evaluation,
+        evaluation: Evaluation | Episodes,
         checkpoints: Checkpoints,
         relay: Relay,
         stop: Stop | None = None,
@@ -127,7 +127,7 @@ class Fit:
                 self._save(score, final=True)
             return "KILLED" if self.stop.killed else "FINISHED"
 
-    def _update(self, batch: Batch) -> float | None:
+    def _update(self, batch: Any) -> float | None:
         """One update and what is due after it; the score, if it is the best so far."""
         self.window.add(self.learner.step(batch), batch.size)
         self.step += 1
@@ -172,11 +172,11 @@ class Fit:
         return score
 
     def _score(self, found: Evaluated) -> float | None:
-        metrics = self.learner.graph.metrics
-        name = self.evaluate.best or next(iter(metrics), "loss")
-        full = f"{self.evaluation.source.split}/{name}"
+        better = self.learner.graph.better
+        name = self.evaluate.best or next(iter(better))
+        full = f"{self.evaluation.origin.split}/{name}"
         value = found.metrics[full]
-        sign = 1 if name in metrics and metrics[name].better == "higher" else -1
+        sign = 1 if better[name] == "higher" else -1
         if not math.isnan(value) and (self.best is None or sign * value > sign * self.best):
             self.stale = 0
             return value

@@ -63,7 +63,10 @@ class Window:
         values: dict[str, float] = {}
         for name, pair in self._sums.items():
             total, count = pair.tolist()
-            values[f"train/{name}"] = self.metrics[name].result(pair) if name in self.metrics else total / count
+            if name in self.metrics:
+                values[f"train/{name}"] = self.metrics[name].result(pair)
+            elif count:  # of episodes none may have ended
+                values[f"train/{name}"] = total / count
         examples, seconds = self._since
         values["examples_per_second"] = (self.examples - examples) / max(self.seconds - seconds, 1e-9)
         values["peak_memory_megabytes"] = self._peak()

@@ -106,7 +106,7 @@ def test_defaults_are_filled_in(plan_of):
     assert plan.sections == {"run": Run(), "evaluate": Evaluate(), "model": Decoding()}
     assert plan.transform == ()
     assert [block.use for block in plan.metric] == ["accuracy"]
-    assert plan.evaluate_source.params["split"] == "test"
+    assert plan.evaluate_origin.params["split"] == "test"
 
 
 def test_blocks_make_what_they_say(plan_of):
@@ -120,12 +120,12 @@ def test_blocks_make_what_they_say(plan_of):
     learner = plan.learner.maker()(graph="graph")
     assert learner.optimizer.params == {"parameters": [1], "lr": 1.0}
     assert learner.spare(parameters=[2]).params["betas"] == (0.9, 0.999)
-    assert plan.source.maker()().params["file"] == Path("a/b")
+    assert plan.origin.maker()().params["file"] == Path("a/b")
     assert (plan.learner.params["optimizer"].kind, plan.learner.params["optimizer"].key) == (
         "optimizer",
         "learner.optimizer",
     )
-    assert plan.source.maker()(seed=3).seed == 3
+    assert plan.origin.maker()(seed=3).seed == 3
 
 
 def test_makers_share_nothing(plan_of):
@@ -145,13 +145,13 @@ def test_bare_names_and_single_blocks(plan_of):
         "batch": None,
     }
     plan = plan_of(written)
-    assert (plan.source.use, plan.batch.use) == ("letters", "pad")
+    assert (plan.origin.use, plan.batch.use) == ("letters", "pad")
     assert [(block.use, block.key) for block in plan.metric] == [("errors", "metric.0")]
     assert [block.params for block in plan.transform] == [{"length": 2}]
     mixed = plan_of({**LEAST, "source": {"use": "mix", "sources": "letters", "weights": [1]}})
-    assert [block.use for block in mixed.source.params["sources"]] == ["letters"]
-    assert mixed.source.params["weights"] == (1.0,)
-    assert [type(each).__name__ for each in mixed.source.maker()()] == ["Part", "tuple"]
+    assert [block.use for block in mixed.origin.params["sources"]] == ["letters"]
+    assert mixed.origin.params["weights"] == (1.0,)
+    assert [type(each).__name__ for each in mixed.origin.maker()()] == ["Part", "tuple"]
 
 
 def test_block_without_use_is_the_default_one(plan_of):
@@ -165,14 +165,14 @@ def test_block_without_use_is_the_default_one(plan_of):
 def test_evaluation_source_differs_from_the_main_one(plan_of, problems_of):
     """It takes over what the pipeline's source says, but for what it says itself; another `use` stands alone."""
     plan = plan_of({**LEAST, "evaluate": {"source": {"curriculum": "baseline"}}}, "source.scale=3")
-    assert {**plan.evaluate_source.params} == {**plan.source.params, "curriculum": "baseline", "split": "test"}
-    assert plan.evaluate_source.key == "evaluate.source"
-    assert plan_of(LEAST, "evaluate.source.split=valid", "source.split=test").evaluate_source.params["split"] == "valid"
-    assert plan_of(LEAST, "evaluate.source=letters").evaluate_source.params == {"alphabet": "abc", "split": "test"}
-    same = plan_of(LEAST, "evaluate.source.use=numbers", "evaluate.source.seed=4").evaluate_source
+    assert {**plan.evaluate_origin.params} == {**plan.origin.params, "curriculum": "baseline", "split": "test"}
+    assert plan.evaluate_origin.key == "evaluate.source"
+    assert plan_of(LEAST, "evaluate.source.split=valid", "source.split=test").evaluate_origin.params["split"] == "valid"
+    assert plan_of(LEAST, "evaluate.source=letters").evaluate_origin.params == {"alphabet": "abc", "split": "test"}
+    same = plan_of(LEAST, "evaluate.source.use=numbers", "evaluate.source.seed=4").evaluate_origin
     assert (same.params["length"], same.params["seed"]) == (5, 4)
     mixed = plan_of({**LEAST, "source": {"use": "mix", "sources": ["letters"]}})
-    assert mixed.evaluate_source.params == {**mixed.source.params, "sources": mixed.evaluate_source.params["sources"]}
+    assert mixed.evaluate_origin.params == {**mixed.origin.params, "sources": mixed.evaluate_origin.params["sources"]}
     assert problems_of(LEAST, "evaluate.source=3") == [
         "evaluate.source: wanted a mapping of what differs from source, got 3 (override evaluate.source=3)"
     ]
@@ -228,7 +228,7 @@ BAD = {
     "evaluate.evry=3": "evaluate.evry: evaluate has no such parameter; did you mean every?",
     "sauce=numbers": "sauce: no such key; did you mean source?",
     "core=memory": "core: no such key; did you mean model.core?",
-    "zzz=1": "zzz: no such key; wanted one of source, transform, batch, model, loss, metric, learner, evaluate, run, track",
+    "zzz=1": "zzz: no such key; wanted one of environment, source, transform, batch, model, loss, metric, learner, evaluate, run, track",
     "run.steps=${nowhere}": "run.steps: Interpolation key 'nowhere' not found (override run.steps=${nowhere})",
     "run.steps=${run.steps}": "run.steps: ",
     "run.steps='${'": "run.steps: '${' is no interpolation: ",
@@ -287,7 +287,7 @@ def test_interpolation_refers_to_what_is_written_and_to_defaults(plan_of):
         "loss.use=${evaluate.best}", "evaluate.best=cross_entropy", "source.length=${batch.size}",
         "model.core.note=n${batch.multiple}", "learner.spare=${learner.optimizer}", "model.core.slots=${.shape.1}",
     )  # fmt: skip
-    assert plan.batch.params["size"] == plan.source.params["length"] == plan.evaluate_source.params["length"] == 64
+    assert plan.batch.params["size"] == plan.origin.params["length"] == plan.evaluate_origin.params["length"] == 64
     assert plan.sections["run"].steps == 10
     assert (plan.loss.use, plan.core.params["note"], plan.core.params["slots"]) == ("cross_entropy", "n1", 3)
     assert plan.learner.params["spare"].params == plan.learner.params["optimizer"].params
@@ -319,7 +319,7 @@ def test_mapping_is_taken_as_plain_data(plan_of, problems_of):
     }
     before = copy.deepcopy(written)
     plan = plan_of(written, "source.scale=1")
-    assert (plan.source.params["length"], plan.core.params["note"]) == (3, "auto")
+    assert (plan.origin.params["length"], plan.core.params["note"]) == (3, "auto")
     assert written == before
     assert problems_of({**LEAST, "run": {"steps": object()}}) == ["run.steps: wanted plain data, got an object"]
     assert problems_of({**LEAST, 3: 4})[0] == "3: a key is text; quote it: '3'"

@@ -99,7 +99,7 @@ def test_the_published_settings_are_as_published(name):
     assert (core["attention_mlp_layers"], core["num_blocks"]) == (5, 1)
     assert (encoder["size"], encoder["dropout"]) == (512, 0.5)
     assert (head.use, head.params["tied"]) == ("softmax", True)
-    assert (plan.batch.params["size"], plan.source.params["bptt"]) == (384, 100)
+    assert (plan.batch.params["size"], plan.origin.params["bptt"]) == (384, 100)
     optimizer = learner.params["optimizer"]
     assert (learner.use, optimizer.use, optimizer.params["lr"], learner.params["clip"]) == (
         "truncated",

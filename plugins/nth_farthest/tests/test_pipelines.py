@@ -15,8 +15,8 @@ CORES = {
 def test_the_published_settings_are_as_published(core):
     """8 vectors of 16, batch 1600, Adam at 1e-4, an MLP of 4 x 256, sizes of the sweep (Santoro et al. 2018, A.1)."""
     plan = Pipeline.load(f"paper/nth_farthest_{core}").plan
-    assert (plan.source.params["vectors"], plan.source.params["dimensions"]) == (8, 16)
-    assert plan.source.params["order"] == "farthest"
+    assert (plan.origin.params["vectors"], plan.origin.params["dimensions"]) == (8, 16)
+    assert plan.origin.params["order"] == "farthest"
     assert plan.batch.params["size"] == 1600
     assert plan.head.params["sizes"] == [256] * 4
     assert plan.core.use == core
@@ -25,7 +25,7 @@ def test_the_published_settings_are_as_published(core):
     assert (learner["optimizer"].use, learner["optimizer"].params["lr"]) == ("adam", 1e-4)
     assert (learner["schedule"].use, learner["clip"]) == ("constant", None)
     assert plan.sections["run"].steps == 1_000_000
-    assert plan.evaluate_source.params["split"] == "valid"
+    assert plan.evaluate_origin.params["split"] == "valid"
 
 
 def test_the_model_reads_40_numbers_and_answers_one_of_8():

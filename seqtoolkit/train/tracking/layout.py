@@ -76,13 +76,14 @@ def _settings(runs: Iterable[StoredRun]) -> list[str]:
 
 
 def _metrics(runs: Iterable[StoredRun]) -> list[str]:
-    """What was measured on the test split and in validation, the loss last."""
+    """What was measured on the test split and in validation, returns first, the loss last."""
     names = {name for run in runs for name in run.metrics}
     return [
         name
         for split in ("test/", "valid/")
         for name in sorted(
-            (name for name in names if name.startswith(split)), key=lambda name: (name[-5:] == "/loss", name)
+            (name for name in names if name.startswith(split)),
+            key=lambda name: (name[-5:] == "/loss", name[-14:] != "episode_return", name),
         )
     ]
 
