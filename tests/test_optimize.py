@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from seqtoolkit.train.optimize import Update, adam, adamw, choose_device, choose_precision, exact, sgd
+from seqtoolkit.train.optimize import Update, adam, adamw, choose_device, choose_precision, exact, rmsprop, sgd
 from seqtoolkit.train.schedule import constant, cosine, exponential, linear
 
 CPU = torch.device("cpu")
@@ -128,8 +128,10 @@ def test_the_rate_is_scheduled():
         (partial(adam, lr=0.1, betas=(0.5, 0.6), weight_decay=0.1), partial(torch.optim.Adam, lr=0.1, betas=(0.5, 0.6), weight_decay=0.1)),
         (partial(adamw, lr=0.1, eps=1e-3, weight_decay=0.2), partial(torch.optim.AdamW, lr=0.1, eps=1e-3, weight_decay=0.2)),
         (partial(sgd, lr=0.1, momentum=0.9, nesterov=True), partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True)),
+        (partial(rmsprop, lr=0.1, alpha=0.5, momentum=0.9, weight_decay=0.1), partial(torch.optim.RMSprop, lr=0.1, alpha=0.5, eps=1e-5, momentum=0.9, weight_decay=0.1)),
         (adam, torch.optim.Adam),
         (adamw, torch.optim.AdamW),
+        (rmsprop, partial(torch.optim.RMSprop, lr=7e-4, eps=1e-5)),
     ],
 )  # fmt: skip
 def test_optimizers_are_torchs(make, reference):
@@ -152,9 +154,10 @@ def test_an_optimizer_that_cannot_be():
         sgd([nn.Parameter(torch.zeros(1))], nesterov=True)
 
 
-def test_update_goes_on_where_it_stood():
+@pytest.mark.parametrize("optimizer", [adam, rmsprop])
+def test_update_goes_on_where_it_stood(optimizer):
     """A new update that loads the state takes the same steps as the old one, bit for bit, at its own learning rate."""
-    options = {"optimizer": adam, "schedule": partial(cosine, warmup=2), "clip": 1.0, "lr": 0.01}
+    options = {"optimizer": optimizer, "schedule": partial(cosine, warmup=2), "clip": 1.0, "lr": 0.01}
     old = _update(**options)
     inputs = torch.randn(20, 5, 3)
 
@@ -262,6 +265,9 @@ def test_what_a_capture_wants():
     assert update.uncapturable() is None
     update.precision = "f16"
     assert "the precision bf16 or f32, got f16" in update.uncapturable()
+    update = _update(optimizer=rmsprop)
+    update.device = torch.device("cuda")
+    assert update.uncapturable() is None, "torch can capture it, with its rate on the device"
     update = _update(optimizer=lambda parameters, lr: torch.optim.Rprop(parameters, lr=lr))
     update.device = torch.device("cuda")
     assert update.uncapturable() is None, "torch can capture it"

@@ -51,7 +51,7 @@ class ActorCritic(Head):
     def rescale(self, mean_before: Tensor, std_before: Tensor, mean_after: Tensor, std_after: Tensor) -> None:
         """Change the value's layer, in place, so that value * std + mean stays what it was under the mean and std before.
 
-        Equations 4 of Hessel et al. 2019.
+        Proposition 1 of van Hasselt et al. 2016.
         """
         weight, bias = self.value.weight, self.value.bias
         weight.mul_(std_before / std_after)
