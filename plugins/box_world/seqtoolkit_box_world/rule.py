@@ -34,6 +34,7 @@ class Rule:
                 raise ValueError(f"{name}: wanted a list of numbers to draw from, such as [1, 2], got {given!r}")
             for each in given:
                 _between(name, each, least)
+            object.__setattr__(self, name, tuple(given))
         _between("branch_length", self.branch_length, 1)
         _between("max_steps", self.max_steps, 1)
         _between("num_colours", self.num_colours, 1, MOST_COLORS)
