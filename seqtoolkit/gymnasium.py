@@ -14,7 +14,6 @@ from gymnasium.vector.utils import batch_space
 
 from seqtoolkit.flow.environment import Environment, Step
 from seqtoolkit.flow.spec import Spec
-from seqtoolkit.host.assemble import make_environment
 from seqtoolkit.host.offer import offer_environments
 from seqtoolkit.host.plan import Block
 from seqtoolkit.host.problem import ConfigError
@@ -44,7 +43,8 @@ class World(gymnasium.Env):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": [_PICTURE], "render_fps": _FPS}  # type: ignore[misc]  # Gymnasium's is no ClassVar
 
     def __init__(self, use: str, render_mode: str | None = None, **settings: Any) -> None:
-        self._environment = _make(use, settings, 1, render_mode)
+        self._block = _block(use, settings, 1)
+        self._environment = _make(self._block, 0, render_mode)
         self.metadata = _metadata(self._environment, self.metadata)  # type: ignore[misc]  # as Gymnasium's own do
         self.render_mode = render_mode
         self.observation_space = _space(self._environment.observation)
@@ -57,7 +57,8 @@ class World(gymnasium.Env):
         super().reset(seed=seed)
         _no_options(options)
         if seed is not None or not self._ended:
-            self._observation = _begin(self._environment, seed, self)[0]
+            self._environment = _anew(self._environment, self._block, seed, self)
+            self._observation = self._environment.reset()[0].copy()
         self._ended = False
         return self._observation.copy(), {}
 
@@ -105,7 +106,8 @@ class Worlds(VectorEnv):
     }
 
     def __init__(self, use: str, num_envs: int = 1, render_mode: str | None = None, **settings: Any) -> None:
-        self._environment = _make(use, settings, num_envs, render_mode)
+        self._block = _block(use, settings, num_envs)
+        self._environment = _make(self._block, 0, render_mode)
         self.metadata = _metadata(self._environment, self.metadata)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.single_observation_space = _space(self._environment.observation)
@@ -118,8 +120,9 @@ class Worlds(VectorEnv):
         """The first observations [B ...] of every world anew. Raises ValueError for options: there are none."""
         super().reset(seed=seed)
         _no_options(options)
+        self._environment = _anew(self._environment, self._block, seed, self)
         self._begun = True
-        return _begin(self._environment, seed, self), {}
+        return np.array(self._environment.reset()), {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Take an action in each world. Raises ResetNeeded before the first reset, ValueError where an action is none."""
@@ -138,7 +141,7 @@ class Worlds(VectorEnv):
         self._environment.close()
 
 
-def _make(use: str, settings: Mapping[str, Any], num_envs: int, render_mode: str | None) -> Environment:
+def _block(use: str, settings: Mapping[str, Any], num_envs: int) -> Block:
     for name, place in {"seed": "reset(seed=...)", "num_envs": "gymnasium.make_vec"}.items():
         if name in settings:
             raise ValueError(f"{name}: give it to {place}")
@@ -146,12 +149,22 @@ def _make(use: str, settings: Mapping[str, Any], num_envs: int, render_mode: str
     block = reader.block("environment", {"use": use, "num_envs": num_envs, **settings}, ())
     if reader.problems or not isinstance(block, Block):
         raise ConfigError(f"{'.'.join(key)}: {problem}" for key, problem in reader.problems)
-    environment = make_environment(block, seed=0)
+    return block
+
+
+def _make(block: Block, seed: int, render_mode: str | None) -> Environment:
+    environment: Environment = block.maker()(seed=seed)
     environment.finals_of = "ended"
     modes = _metadata(environment, {"render_modes": [_PICTURE]})["render_modes"]
     if render_mode is not None and render_mode not in modes:
         raise ValueError(f"render_mode: wanted {' or '.join([*modes, 'None'])}, got {render_mode!r}")
     return environment
+
+
+def _anew(environment: Environment, block: Block, seed: int | None, asked: gymnasium.Env | VectorEnv) -> Environment:
+    """An environment of this seed, or of one drawn: another object, for it may have made much of its seed."""
+    environment.close()
+    return _make(block, int(asked.np_random.integers(_SEEDS)) if seed is None else seed, asked.render_mode)
 
 
 def _metadata(environment: Environment, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,11 +183,6 @@ def _space(spec: Spec) -> spaces.Space:
         if spec.dtype == "i64" and isinstance(spec.bound, int) and not shape:
             return spaces.Discrete(spec.bound)
     raise ValueError(f"observation: Gymnasium is given u8[B Y X C], f32[B n] or i64<n>[B], and this one is {spec}")
-
-
-def _begin(environment: Environment, seed: int | None, chance: gymnasium.Env | VectorEnv) -> np.ndarray:
-    environment.seed = int(chance.np_random.integers(_SEEDS)) if seed is None else seed
-    return np.array(environment.reset())
 
 
 def _no_options(options: Mapping[str, Any] | None) -> None:

@@ -42,7 +42,7 @@ class Environment(Origin, ABC):
     """`num_envs` worlds that go on side by side, each beginning anew by itself when its episode ends.
 
     All that happens in world i is a function of (seed, split, i) and the actions there, whatever the number of worlds and
-    wherever it is computed. `reset` begins every world from its first episode, by the `seed` as it is then.
+    wherever it is computed. `reset` begins every world from its first episode.
     """
 
     observation: Spec
@@ -106,8 +106,13 @@ class Environment(Origin, ABC):
         """Let go of what it holds, such as processes or windows."""
 
 
-def check_actions(actions: Array, count: int) -> None:
-    """Raises ValueError, which names the world, where one of the actions [B] is not one of 0 to count - 1."""
+def check_actions(actions: Array, count: int, num_envs: int | None = None) -> None:
+    """Raises ValueError, which names the world, where one of the actions [B] is not one of 0 to count - 1.
+
+    Where `num_envs` is given, it is raised too where they are not one for each world; a GPU's are not looked at.
+    """
+    if num_envs is not None and tuple(actions.shape) != (num_envs,):
+        raise ValueError(f"actions: wanted one for each of {num_envs} worlds, got the shape {list(actions.shape)}")
     if isinstance(actions, Tensor) and actions.device.type != "cpu":
         return
     given = np.asarray(actions)
