@@ -41,9 +41,7 @@ class Sound(Environment):
         return self.arrays.cast(pair, "float32") / 1000
 
     def check(self, actions):
-        check_actions(actions, self.actions)
-        if tuple(actions.shape) != (self.num_envs,):
-            raise ValueError(f"actions: wanted one for each of {self.num_envs} worlds, got {list(actions.shape)}")
+        check_actions(actions, self.actions, self.num_envs)
 
     def step(self, actions):
         self.check(actions)
@@ -214,18 +212,6 @@ class NeverGoesBack(Sound):
         return self.observe()
 
 
-class SeedOfTheBeginning(Sound):
-    def __init__(self, num_envs=1, seed=0, split="train"):
-        super().__init__(num_envs, seed, split)
-        self.first_seed = seed
-
-    def draw(self, words):
-        seed, self.seed = self.seed, self.first_seed
-        bits = super().draw(words)
-        self.seed = seed
-        return bits
-
-
 class TurnsActions(Sound):
     def step(self, actions):
         step = super().step(actions)
@@ -365,8 +351,7 @@ class FactInfinite(Sound):
 
 class TakesAnyAction(Sound):
     def check(self, actions):
-        if tuple(actions.shape) != (self.num_envs,):
-            raise ValueError(f"actions: wanted one for each of {self.num_envs} worlds, got {list(actions.shape)}")
+        check_actions(actions % 3, self.actions, self.num_envs)
 
 
 class TakesOneForAll(Sound):
@@ -462,7 +447,6 @@ BROKEN = {
     WorldsCounted: "worlds",
     WorldsTogether: "worlds alone",
     NeverGoesBack: "reset scripted rendered placed",
-    SeedOfTheBeginning: "reset",
     TurnsActions: "kept",
     OneBuffer: "kept",
     ForgetsItsAge: "resume placed",
