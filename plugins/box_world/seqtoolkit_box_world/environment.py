@@ -93,12 +93,15 @@ class BoxWorld(Environment):
 
     def reset(self) -> Array:
         """Begin every world from its first episode; the first observations."""
+        self.generator.seed = self.seed
         self.steps, self.held, self.episodes = (self.arrays.zeros((self.num_envs,), "int64") for _ in range(3))
         self.boards, self.players = self.generator.draw(self.worlds, self.episodes)[:2]
         return self.observe()
 
     def step(self, actions: Array) -> Step:
         """Take actions [B] int64; `facts` says which episodes ended with the gem."""
+        if tuple(actions.shape) != (self.num_envs,):
+            raise ValueError(f"actions: wanted one for each of {self.num_envs} worlds, got {list(actions.shape)}")
         check_actions(actions, 4)
         arrays, space = self.arrays, self.arrays.space
         ahead = self.players + self.moves[actions]
@@ -146,15 +149,17 @@ class BoxWorld(Environment):
     def state_dict(self) -> dict[str, Any]:
         """Boards, players, held keys, steps and episodes, and what they are of."""
         moving = {name: self.arrays.tensor(getattr(self, name)).clone() for name in MOVING}
-        return {**moving, "seed": self.seed, "split": self.split, "rule": repr(self.rule)}
+        return {**moving, "seed": self.seed, "split": self.split, "view": self.view, "rule": repr(self.rule)}
 
     def load_state_dict(self, state: dict[str, Any]) -> Array:
         """Go on from what `state_dict` returned; the observations as they were then."""
-        for name, here in (("seed", self.seed), ("split", self.split), ("rule", repr(self.rule))):
+        known = {"seed": self.seed, "split": self.split, "view": self.view, "rule": repr(self.rule)}
+        for name, here in known.items():
             if state[name] != here:
                 raise ValueError(f"{name}: the state is of {state[name]}, and this is {here}")
         if len(state["players"]) != self.num_envs:
             raise ValueError(f"num_envs: the state is of {len(state['players'])} worlds, and these are {self.num_envs}")
+        self.generator.seed = self.seed
         for name in MOVING:
             setattr(self, name, self.arrays.array(state[name]))
         return self.observe()
