@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -12,40 +11,24 @@ from seqtoolkit.sdk import Array, Arrays, Environment, Policy, Spec, Split, Step
 from seqtoolkit_mini_pacman import maze, player
 from seqtoolkit_mini_pacman.maze import ACTIONS, FACINGS, FLEE, GONE, NOWHERE, SQUARES, WHIM
 from seqtoolkit_mini_pacman.picture import FOOD, GROUND, Painter, fresh_board
-from seqtoolkit_mini_pacman.rule import FULL_SPEED, MODES, PILLS, POWER, WHIMS, Dynamics, ModeName, ghosts_on
+from seqtoolkit_mini_pacman.rule import (
+    CHANCE,
+    EPISODES,
+    FULL_SPEED,
+    LEVELS,
+    MODES,
+    MOVES,
+    PILLS,
+    POWER,
+    WHIMS,
+    Dynamics,
+    ModeName,
+    ghosts_on,
+)
+from seqtoolkit_mini_pacman.world import Worlds
 
-MOVES, LEVELS, EPISODES, PLAYERS = range(4)
-"""Streams of random bits: what ghosts do, new levels, new episodes, scripted players."""
-CHANCE = 20
-"""Bits of a chance: probabilities are whole multiples of 2^-20, the nearest above what is wanted."""
 PIXELS = 8
 """How high and wide a square is rendered."""
-
-
-@dataclass
-class Worlds:
-    """What moves in B worlds; G is the most ghosts that a level has had."""
-
-    board: Array
-    """[B CELLS + 1] uint8: ground, food and walls; the last cell is nowhere"""
-    food: Array
-    """[B] how much food is left"""
-    pacman: Array
-    """[B] its square"""
-    pills: Array
-    """[B PILLS] their squares; NOWHERE where eaten"""
-    ghosts: Array
-    """[B G] their squares and facings; GONE where eaten or never there"""
-    power: Array
-    """[B] 0 to POWER"""
-    level: Array
-    """[B] from 1"""
-    timer: Array
-    """[B] steps taken in this level"""
-    frame: Array
-    """[B] steps taken in this episode"""
-    eaten: Array
-    """[B] food eaten in this episode"""
 
 
 class MiniPacman(Environment):
@@ -77,11 +60,18 @@ class MiniPacman(Environment):
         _one_of("dynamics", dynamics, ("paper", "released"))
         _one_of("observe", observe, ("rgb", "ids"))
         if view != 0 and (view < 3 or view % 2 == 0 or view > 2 * maze.WIDTH):
-            raise ValueError(f"view: wanted 0, the whole board, or an odd number from 3 to {2 * maze.WIDTH - 1}, got {view}")
+            raise ValueError(
+                f"view: wanted 0, the whole board, or an odd number from 3 to {2 * maze.WIDTH - 1}, got {view}"
+            )
         if frame_cap < 0:
             raise ValueError(f"frame_cap: wanted at least 0, which is no cap, got {frame_cap}")
         self.name, self.mode, self.released = mode, MODES[mode], dynamics == "released"
-        self.limit, self.view, self.colored, self.frame_cap = self.mode.limit(dynamics), view, observe == "rgb", frame_cap
+        self.limit, self.view, self.colored, self.frame_cap = (
+            self.mode.limit(dynamics),
+            view,
+            observe == "rgb",
+            frame_cap,
+        )
         size = f"{view} {view}" if view else f"{maze.HEIGHT} {maze.WIDTH}"
         self.observation = Spec.parse(f"u8[B {size} {3 if self.colored else 1}]")
         self.place(self.arrays)
@@ -99,12 +89,8 @@ class MiniPacman(Environment):
 
     def reset(self) -> Array:
         """Begin every world from its first episode; the first observations."""
-        a, n = self.arrays, self.num_envs
-        zeros = [a.zeros((n,), "int64") for _ in range(7)]
-        pills, ghosts = a.full((n, PILLS), NOWHERE, "int64"), a.full((n, 1), GONE, "int64")
-        self.worlds = Worlds(a.zeros((n, len(self.fresh)), "uint8"), *zeros[:2], pills, ghosts, *zeros[2:])
-        self.tick = 0
-        self._begin(a.arange(n))
+        self.tick, self.worlds = 0, Worlds.empty(self.arrays, self.num_envs)
+        self._begin(self.arrays.arange(self.num_envs))
         return self._paint(self.worlds)
 
     def step(self, actions: Array) -> Step:
@@ -119,36 +105,36 @@ class MiniPacman(Environment):
         points = points + eaten * self.mode.ghost + deaths * self.mode.death
         terminated = deaths > 0
         if self.mode.clears == "ghosts" or self.limit:
-            over = (eaten > 0) & (w.ghosts == GONE).all(1) if self.mode.clears == "ghosts" else w.timer < 0
-            self._advance((over | (w.timer == self.limit)) & ~terminated)
+            over = w.timer == self.limit
+            if self.mode.clears == "ghosts":
+                over = over | (eaten > 0) & (w.ghosts == GONE).all(1)
+            self._advance(over & ~terminated)
         truncated = ~terminated & (w.frame >= (self.frame_cap or 2**62))
         facts = {"level": a.cast(w.level, "float32"), "food": a.cast(w.eaten, "float32")}
         rows, finals = a.rows(terminated | truncated), None
         if len(rows):
             cut = rows[truncated[rows]]
-            finals = self._paint(_picked(w, cut)) if len(cut) else None
+            finals = self._paint(w.picked(cut)) if len(cut) else None
             self._begin(rows)
         return Step(self._paint(w), a.cast(points, "float32") * 0.1, terminated, truncated, finals, facts)
 
     def state_dict(self) -> dict[str, Any]:
         """The worlds, and how many steps they have taken."""
-        moving = {name: self.arrays.tensor(array).clone() for name, array in vars(self.worlds).items()}
-        return {"of": self._identity(), "tick": self.tick, "worlds": moving}
+        return {"of": self._identity(), "tick": self.tick, "worlds": self.worlds.saved(self.arrays)}
 
     def load_state_dict(self, state: dict[str, Any]) -> Array:
         """Go on from what `state_dict` returned; the observations as they were. Raises ValueError where it is of other worlds."""
         for name, value in self._identity().items():
             if state["of"][name] != value:
                 raise ValueError(f"{name}: wanted {value!r} as here, got a state of {state['of'][name]!r}")
-        self.tick = state["tick"]
-        self.worlds = Worlds(**{each.name: self.arrays.array(state["worlds"][each.name]) for each in fields(Worlds)})
+        self.tick, self.worlds = state["tick"], Worlds.loaded(self.arrays, state["worlds"])
         return self._paint(self.worlds)
 
     def render(self, world: int = 0) -> np.ndarray:
         """The whole board of a world, PIXELS a square; a frame around what a window shows."""
         a = self.arrays
         painter = Painter(a, 0, colored=True, bar=not self.released)
-        one = _picked(self.worlds, a.array([world]))
+        one = self.worlds.picked(a.array([world]))
         picture = a.numpy(self._paint(one, painter))[0].repeat(PIXELS, 0).repeat(PIXELS, 1)
         if self.view:
             row, column = maze.PLACES[int(one.pacman[0])]
@@ -232,14 +218,15 @@ class MiniPacman(Environment):
         """Put everything in its place at random: food everywhere, pills and Pacman anywhere, ghosts away from Pacman."""
         a, w = self.arrays, self.worlds
         count = ghosts_on(levels)
-        more = int(count.max()) - w.ghosts.shape[1]
-        if more > 0:
-            w.ghosts = a.space.concatenate([w.ghosts, a.full((self.num_envs, more), GONE, "int64")], 1)
+        w.widen(a, int(count.max()))
         ghosts = w.ghosts.shape[1]
         words = a.bits(self.seed, self.split, self.base[rows] + self.tick, PILLS + 1 + ghosts, stream)
         pacman, words_of_ghosts = words[:, PILLS] % SQUARES, words[:, PILLS + 1 :]
         choices = self.choices[pacman][:, None]
-        begins = self.starts[pacman[:, None] * SQUARES + words_of_ghosts % choices] * FACINGS + words_of_ghosts // choices % 4
+        begins = (
+            self.starts[pacman[:, None] * SQUARES + words_of_ghosts % choices] * FACINGS
+            + words_of_ghosts // choices % 4
+        )
         w.board[rows], w.pacman[rows], w.pills[rows] = self.fresh, pacman, words[:, :PILLS] % SQUARES
         w.ghosts[rows] = a.space.where(a.arange(ghosts)[None] < count[:, None], begins, GONE)
         w.level[rows], w.food[rows] = levels, SQUARES
@@ -253,11 +240,6 @@ class MiniPacman(Environment):
         dynamics = "released" if self.released else "paper"
         which = {"num_envs": self.num_envs, "seed": self.seed, "split": self.split}
         return {**which, "mode": self.name, "dynamics": dynamics, "frame_cap": self.frame_cap}
-
-
-def _picked(worlds: Worlds, rows: Array) -> Worlds:
-    """Some of the worlds: copies."""
-    return Worlds(**{name: array[rows] for name, array in vars(worlds).items()})
 
 
 def _first(arrays: Arrays, mask: Array) -> Array:

@@ -114,7 +114,9 @@ def ghost_moves() -> np.ndarray:
                 continue
             ways = [each for each in available if each != REVERSES[facing]]
             after = np.array([moved(square, each - 1) * FACINGS + each for each in ways])
-            products = np.array([(rows - row) * ACTIONS[each - 1][0] + (columns - column) * ACTIONS[each - 1][1] for each in ways])
+            products = np.array(
+                [(rows - row) * ACTIONS[each - 1][0] + (columns - column) * ACTIONS[each - 1][1] for each in ways]
+            )
             table[:WHIM, code] = after[products.argmax(0)]
             table[WHIM:FLEE, code] = after[np.arange(6) % len(ways)]
             table[FLEE:, code] = after[products.argmin(0)]

@@ -11,6 +11,7 @@ import numpy as np
 from seqtoolkit.sdk import Array
 from seqtoolkit_mini_pacman.maze import ACTIONS, CODES, FACINGS, SQUARES, WHIM, moved
 from seqtoolkit_mini_pacman.picture import FOOD
+from seqtoolkit_mini_pacman.rule import PLAYERS
 
 if TYPE_CHECKING:
     from seqtoolkit_mini_pacman.environment import MiniPacman
@@ -54,12 +55,12 @@ class Wanderer:
     """Keeps going, turns at random at a junction, and never turns back: a ghost that sees nobody."""
 
     def __init__(self, environment: MiniPacman) -> None:
-        self.environment, self.facing, self.stream = environment, 2, 3
+        self.environment, self.facing = environment, 2
 
     def __call__(self) -> Array:
         """The actions in all worlds [B]."""
         e = self.environment
-        words = e.arrays.bits(e.seed, e.split, e.base + e.tick, 1, self.stream)[:, 0]
+        words = e.arrays.bits(e.seed, e.split, e.base + e.tick, 1, PLAYERS)[:, 0]
         code = e.worlds.pacman * FACINGS + self.facing
         self.facing = e.arrays.cast(e.turns[(WHIM + words % 6) * CODES + code], "int64") % FACINGS
         return self.facing - 1

@@ -17,6 +17,10 @@ FULL_SPEED = 10
 """A ghost moves in one step with probability (4 + level) / 10, half of it while Pacman is strong (released dynamics)."""
 WHIMS = 20
 """At a junction a ghost turns anywhere but back once in so many times (released dynamics)."""
+CHANCE = 20
+"""Bits of a chance: a probability is a whole multiple of 2^-20, the least that is not below what is wanted."""
+MOVES, LEVELS, EPISODES, PLAYERS = range(4)
+"""Streams of random bits: what ghosts do, new levels, new episodes, scripted players."""
 
 
 @dataclass(frozen=True)
