@@ -76,8 +76,9 @@ class _Assembly:
         """Source, transforms, batch; or the environment."""
         graph = self.graph
         origin = self._adopted(self._make(self.plan.origin, seed=self.seed))
-        if isinstance(origin, Environment):
-            self._worlds(origin)
+        if self.plan.acting:
+            if origin is not None:
+                self._worlds(origin)
             return
         if origin is not None and self._join(self.plan.origin, origin, reads={}):
             graph.origin = origin
@@ -90,7 +91,7 @@ class _Assembly:
         if self._join(self.plan.batch, collate):
             graph.collate = collate
 
-    def _worlds(self, environment: Environment) -> None:
+    def _worlds(self, environment: Any) -> None:
         seen = environment.observation
         inputs = Spec(seen.dtype, ("T", *seen.axes), seen.bound)
         actions = Spec("i64", ("T", "B"), environment.actions)

@@ -140,7 +140,7 @@ class ActorCritic(Learner):
         if self.popart is not None:
             self.popart.update(valued.targets)
         told = {name: each.detach() for name, each in parts.items()}
-        return {"loss": loss.detach(), **told, **batch.episodes, "gradient_norm": norm, "learning_rate": rate}
+        return {"loss": loss.detach(), **batch.episodes, **told, "gradient_norm": norm, "learning_rate": rate}
 
     def _valued(self, batch: Trajectory, values: Tensor, last: Tensor, log_ratios: Tensor) -> _Valued:
         """What the steps were worth: an episode that was cut is worth what was expected of it besides."""
