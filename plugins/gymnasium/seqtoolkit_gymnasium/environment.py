@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from typing import Any
 
 import gymnasium
@@ -79,6 +79,10 @@ class GymnasiumWorlds(Environment):
 
     def step(self, actions: np.ndarray) -> Step:
         """Take actions [B]. Raises ValueError, one line, where an action is none or an environment fails, with world and step."""
+        if actions.shape != (self.num_envs,):
+            raise ValueError(
+                f"actions: wanted one for each of {self.num_envs} worlds, got shape {tuple(actions.shape)}"
+            )
         check_actions(actions, self.actions)
         seen, rewards, ends, finals = self._room(), [], [], []
         for i, (world, action) in enumerate(zip(self.worlds, actions.tolist(), strict=True)):
@@ -195,6 +199,13 @@ def _frame(made: gymnasium.Env) -> np.ndarray:
 def _require_plain(given: str) -> None:
     """An id may name a module (`ale_py:ALE/Pong-v5`) of a package that is made for Gymnasium; a pipeline imports no other."""
     module, colon, _ = given.rpartition(":")
-    owners = packages_distributions().get(module.partition(".")[0], []) if colon else []
-    if colon and not any(re.match(r"gymnasium\b", line) for owner in owners for line in requires(owner) or ()):
+    if colon and not any(re.match(r"gymnasium\b", line) for line in _required(module.partition(".")[0])):
         raise ValueError(f"id: {given}: {module or 'no module'} is not of an installed package that requires Gymnasium")
+
+
+def _required(package: str) -> list[str]:
+    """What the distributions of a package require."""
+    try:
+        return requires(package) or []
+    except (PackageNotFoundError, ValueError):  # a ValueError where the name is empty
+        return [line for owner in packages_distributions().get(package, ()) for line in requires(owner) or ()]
