@@ -15,7 +15,9 @@ PAGES = ROOT / "docs" / "cores"
 COUNT = re.compile(r"^<!-- parameter count: (\w+) -->\n+```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTIONS = ["Equations", "Parameters", "Choices", "Speed"]
 CORES = {
-    name: ROOT / "plugins" / plugin.distribution.removeprefix("seqtoolkit-") / "README.md"
+    name: PAGES / f"{name}.md"
+    if plugin.distribution == "seqtoolkit"
+    else ROOT / "plugins" / plugin.distribution.removeprefix("seqtoolkit-").replace("-", "_") / "README.md"
     for plugin in discover().plugins
     for name in plugin.parts.get("core", ())
 }
@@ -41,10 +43,10 @@ def settings_of(name, dice):
 
 @each_core
 def test_each_core_has_a_page(name):
-    """The page of a core is its plugin's README, in sections of one order, and the index names it."""
+    """The page of a core is its plugin's README (the host's own have no other), in sections of one order, and the index names it."""
     readme = CORES[name]
-    links = [path for path in PAGES.glob("*.md") if path.is_symlink() and path.resolve() == readme.resolve()]
-    assert [path.readlink().is_absolute() for path in links] == [False]
+    links = [path for path in PAGES.glob("*.md") if path.resolve() == readme.resolve()]
+    assert [path.is_symlink() and path.readlink().is_absolute() for path in links] == [False]
     found = re.findall(r"^## (.+)$", readme.read_text(), re.MULTILINE)
     assert [each for each in found if each in SECTIONS] == SECTIONS
     assert f"({links[0].name})" in (PAGES / "README.md").read_text()

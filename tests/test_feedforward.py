@@ -1,5 +1,6 @@
 """Feedforward: a core like others, but for its memory."""
 
+import re
 from functools import partial
 
 import pytest
@@ -41,8 +42,9 @@ def test_it_is_a_part():
     assert sum(each.numel() for each in core(5, 10).parameters()) == 60
 
 
+@pytest.mark.parametrize("given", [0, 2.5, True, (3, 2)])
 @pytest.mark.parametrize("name", ["input_size", "hidden_size", "num_layers"])
-def test_a_core_that_cannot_be(name):
-    """A size below 1 is refused by name."""
-    with pytest.raises(ValueError, match=f"^{name}: wanted at least 1, got 0"):
-        Feedforward(**{"input_size": 5, name: 0})
+def test_a_core_that_cannot_be(name, given):
+    """A size below 1, or that of matrices, is refused by name."""
+    with pytest.raises(ValueError, match=f"^{name}: wanted a whole number of at least 1, got {re.escape(repr(given))}"):
+        Feedforward(**{"input_size": 5, name: given})

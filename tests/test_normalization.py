@@ -121,6 +121,15 @@ def test_it_goes_on_where_it_stood():
     assert all(map(torch.equal, other_head.parameters(), head.parameters()))
 
 
+def test_targets_that_never_change():
+    """Rounding makes no variance below 0 of them: the deviation is the least, whatever the number."""
+    for value in torch.linspace(-300, 301, 41, dtype=torch.float64):
+        _, norm = made(rate=0.3)
+        for _ in range(5):
+            norm.update(value.expand(7))
+            assert norm.std.item() == pytest.approx(LEAST)
+
+
 @pytest.mark.parametrize("rate", [0, -0.1, 1.5, float("nan")])
 def test_a_rate_that_cannot_be(rate):
     """A step size is above 0 and at most 1."""

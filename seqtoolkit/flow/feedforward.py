@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from seqtoolkit.flow.core import Core, State
-from seqtoolkit.flow.spec import at_least
 
 
 class Feedforward(Core):
@@ -27,7 +26,8 @@ class Feedforward(Core):
     def __init__(self, input_size: int, hidden_size: int = 128, num_layers: int = 1) -> None:
         super().__init__()
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            at_least(name, size, 1)
+            if type(size) is not int or size < 1:
+                raise ValueError(f"{name}: wanted a whole number of at least 1, got {size!r}")
         self.input_size, self.output_size = input_size, hidden_size
         layers: list[nn.Module] = []
         for size in (input_size, *[hidden_size] * (num_layers - 1)):

@@ -51,7 +51,7 @@ class PopArt:
     def std(self) -> Tensor:
         """The deviation of the targets, a number on the device, within bounds; 1 at the start."""
         mean, second, _ = self._moments
-        return (second - mean * mean).clamp(min=0).sqrt().clamp(LEAST, GREATEST)
+        return (second - mean * mean).clamp(LEAST**2, GREATEST**2).sqrt()
 
     @torch.no_grad()
     def update(self, targets: Tensor) -> None:
