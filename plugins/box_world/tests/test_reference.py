@@ -48,10 +48,12 @@ def compare(settings, num_envs, steps, seed, seldom=1):
     rule, act = world.rule, players(world, seed)
 
     def begin(which):
-        return ReferenceWorld(world.level(which), rule.max_steps, rule.dynamics, world.view)
+        drawn = world.generator.draw(which, world.episodes[which])
+        levels = [world.generator.level(drawn, each) for each in range(len(which))]
+        return [ReferenceWorld(level, rule.max_steps, rule.dynamics, world.view) for level in levels]
 
     seen = world.reset()
-    slow = [begin(which) for which in range(num_envs)]
+    slow = begin(np.arange(num_envs))
     assert seen.tolist() == [np.array(each.observe()).tolist() for each in slow]
     ends = np.zeros(3, int)
     for tick in range(steps):
@@ -67,8 +69,9 @@ def compare(settings, num_envs, steps, seed, seldom=1):
         assert (step.finals is None) == (not finals)
         if finals:
             np.testing.assert_array_equal(step.finals, finals)
-        for which in np.flatnonzero(step.terminated | step.truncated):
-            slow[which] = begin(which)
+        ended = np.flatnonzero(step.terminated | step.truncated)
+        for which, began in zip(ended, begin(ended) if len(ended) else [], strict=True):
+            slow[which] = began
         watched = slice(tick % seldom, None, seldom)
         np.testing.assert_array_equal(step.observations[watched], [each.observe() for each in slow[watched]])
         ends += [sum(terminated), sum(truncated), rewards.count(10)]
