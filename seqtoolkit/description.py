@@ -46,6 +46,7 @@ def describe(plan: Plan, graph: Graph, *, name: str, folder: str, changes: Itera
             "```sh",
             f"seqtoolkit run --resume {folder}       # go on with it",
             f"seqtoolkit runs reproduce {folder}   # the same again",
+            *([f"seqtoolkit play {folder}             # watch it"] if plan.acting else []),
             "```",
             "",
             "```text",

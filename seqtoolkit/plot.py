@@ -60,6 +60,8 @@ def plot_attention(
         raise ValueError(f"wanted a file ending in .npz for the numbers, got {data}")
     trained = Trained.find(run, checkpoint, folder)
     place, pipeline, graph = trained.place, trained.pipeline, trained.graph
+    if pipeline.plan.acting:
+        raise ValueError(f"{place.path.name} acts in an environment: what is drawn are the cases of a source")
     require_attention(graph.model, pipeline.plan, pipeline.registry)
     views = look(graph, pipeline.evaluated())
     path = place.path / ATTENTION / f"{trained.weights.name}{_suffix(choice)}.png" if to is None else to

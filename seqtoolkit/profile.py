@@ -23,8 +23,11 @@ FOLDER, TRACE, STAGES = "profile", "trace.json.gz", "stages.json"
 """Where the results are: a folder in the run's own and among its artifacts, and the files in it."""
 WARM, FEW = 10, 5
 """Updates before the measurement, and updates of each kind of measurement."""
-BEFORE = ("source", "transform", "batch")
-"""What makes a batch, on a thread of its own while the update before is at work, unless it is made on the device."""
+BEFORE = ("source", "transform", "batch", "environment")
+"""What makes a batch, on a thread of its own while the update before is at work, unless it is made on the device.
+
+So is acting, unless it waits for the update: the policy's own choices are then a part of `wait`.
+"""
 
 
 def schedule(updates: int) -> tuple[range, range, range]:
@@ -50,6 +53,8 @@ class Profile:
         self._done = 0
         self._away: int | None = None
         """The thread that evaluates, while it does."""
+        self._waits: int | None = None
+        """The thread that waits for a batch, while it does."""
         self._open = ExitStack()
         """What watches the updates of now."""
         self._undo = ExitStack()
@@ -90,7 +95,9 @@ class Profile:
         while True:
             self._begin()
             with self._around("wait"):
+                self._waits = threading.get_ident()
                 batch = next(batches, None)
+                self._waits = None
             if batch is None:
                 return
             yield batch
@@ -136,7 +143,8 @@ class Profile:
         return self._stage(stage) if self._profiler or self._done in self._timed else nullcontext()
 
     def _stage(self, stage: str) -> AbstractContextManager[Any]:
-        if self._away == threading.get_ident():
+        here = threading.get_ident()
+        if self._away == here or (self._waits == here and not self._makes(stage) and stage != "wait"):
             return nullcontext()
         return self._timing(stage) if self._done in self._timed else record_function(stage)
 
@@ -183,7 +191,9 @@ class Profile:
         return {"stage": stage, "seconds": seconds, "calls": calls, "ahead": self._ahead(stage)}
 
     def _ahead(self, stage: str) -> bool:
-        return self._makes(stage) and not self._learner.graph.source.on_device
+        graph = self._learner.graph
+        aside = getattr(self._learner, "lag", 0) > 0 if graph.acting else not graph.source.on_device
+        return self._makes(stage) and aside
 
     @staticmethod
     def _makes(stage: str) -> bool:

@@ -146,7 +146,10 @@ class Asker:
 
 
 def source_of(trained: Trained) -> Source:
-    """The task of a trained model, as it is evaluated."""
+    """The task of a trained model, as it is evaluated. Raises ValueError where it is to act."""
+    if trained.pipeline.plan.acting:
+        name = trained.place.path.name
+        raise ValueError(f"{name} acts in an environment and answers no questions: seqtoolkit play {name}")
     return trained.pipeline.evaluated()
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
+
+import torch
+from torch.optim import SGD
 
 from seqtoolkit.fetch import PACKAGE, fetch_model, fetch_run, package
 from seqtoolkit.flow.graph import Graph
@@ -17,6 +21,7 @@ from seqtoolkit.flow.model import Model
 from seqtoolkit.folder import CONFIG, RunError, RunFolder
 from seqtoolkit.run import Pipeline
 from seqtoolkit.train.checkpoint import MANIFEST, WEIGHTS, load_weights, manifest, verify
+from seqtoolkit.train.optimize import Update, choose_device
 
 NEEDS, FILES = "needs", "files"
 """What an exported model's manifest says beside a checkpoint's: the versions of the distributions that it needs, and which
@@ -75,6 +80,20 @@ class Trained:
         self.place.restore(graph.model, load_weights(self.weights))
         graph.model.eval()
         return graph
+
+    @contextmanager
+    def computing(self, device: str = "auto") -> Iterator[Update]:
+        """The model on a device, in the precision and on the threads of its run; on the CPU again afterwards."""
+        run, model = self.pipeline.plan.sections["run"], self.model
+        chosen, threads = choose_device(device), torch.get_num_threads()
+        try:
+            if run.threads:
+                torch.set_num_threads(run.threads)
+            model.to(chosen)
+            yield Update(model, SGD(model.parameters(), lr=0.0), lambda _: 1.0, None, chosen, run.precision)
+        finally:
+            model.cpu()
+            torch.set_num_threads(threads)
 
     @property
     def model(self) -> Model:

@@ -77,8 +77,8 @@ class TestEvaluate:
             wanted = Evaluation(trained.graph, source, 12)(update).metrics
             assert found.cell(length, nesting).metrics == of_split(wanted, "test")
         assert {cell.examples for cell in found.cells} == {12}
-        assert found.source["split"] == "test"
-        assert not {"length", "nesting"} & found.source.keys()
+        assert found.origin["split"] == "test"
+        assert not {"length", "nesting"} & found.origin.keys()
         with pytest.raises(KeyError, match=r"no cell at 9; the axes are source\.length, source\.nesting"):
             found.cell(9)
 
@@ -293,7 +293,8 @@ def table(rows, columns, value=lambda row, column=0: (row + column) / 10, traine
         run_id="f00",
         step=7,
         settings=("source.length=1..2",),
-        source={"use": "task", "split": "test"},
+        kind="source",
+        origin={"use": "task", "split": "test"},
         axes=axes,
         metrics={"accuracy": "higher", "loss": "lower"},
         cells=cells,

@@ -121,7 +121,7 @@ def test_parts_are_offered_by_name_and_by_kind(ask):
         ("run.profile=", ["true", "false"]),
         ("run.step", ["run.steps=", "run.steps=1000"]),
         ("mod", ["model.encoder=", "model.encoder.", "model.core=", "model.core.", "model.head=", "model.head."]),
-        ("learner.optimizer=", ["adam", "adamw", "sgd"]),
+        ("learner.optimizer=", ["adam", "adamw", "rmsprop", "sgd"]),
         ("learner.optimizer.lr", ["learner.optimizer.lr="]),
         ("evaluate.source.nest", ["evaluate.source.nesting="]),
         ("metric.0", ["metric.0="]),

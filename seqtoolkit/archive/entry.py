@@ -131,8 +131,10 @@ class Entry:
         first = self.setting("metric")
         first = first[0] if isinstance(first, list) and first else first
         first = first.get("use") if isinstance(first, Mapping) else first
-        split = self.setting("evaluate", "source", "split") or "valid"
-        return f"{split}/{self.setting('evaluate', 'best') or first or 'loss'}"
+        kind = "source" if self.setting("environment") is None else "environment"
+        first = first or ("episode_return" if kind == "environment" else "loss")
+        split = self.setting("evaluate", kind, "split") or "valid"
+        return f"{split}/{self.setting('evaluate', 'best') or first}"
 
     def named(self, name: str) -> int | None:
         """The step of the checkpoint that is the `best` or the `last`."""

@@ -20,10 +20,11 @@ class Cell:
     at: Mapping[str, Any]
     """The value of each axis."""
     examples: int
+    """How many, or how many episodes."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """`loss` and the pipeline's."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """Of the metrics that are shares: 95 %, Wilson's, of as many draws as there are examples."""
+    """95 %: of the metrics that are shares Wilson's, of as many draws as there are examples; of means over episodes normal."""
     trained: bool = False
     """Whether the model was trained on examples of this difficulty."""
     error: str | None = None
@@ -48,8 +49,10 @@ class Assessment:
     """Of the checkpoint."""
     settings: tuple[str, ...]
     """As they were given."""
-    source: Mapping[str, Any]
-    """The source that evaluates, with every setting that is no axis."""
+    kind: str
+    """What the task is: source, or environment."""
+    origin: Mapping[str, Any]
+    """The source or environment that evaluates, with every setting that is no axis."""
     axes: Mapping[str, tuple[Any, ...]]
     """The settings with several values, by key: `source.length`."""
     metrics: Mapping[str, Literal["higher", "lower"]]
@@ -58,9 +61,14 @@ class Assessment:
     """Each combination, the last axis fastest."""
 
     @property
+    def counted(self) -> str:
+        """What was counted: examples, or episodes."""
+        return "episodes" if self.kind == "environment" else "examples"
+
+    @property
     def split(self) -> str:
         """Which split it is of; of several, their names."""
-        splits = self.axes.get("source.split") or (self.source.get("split", ""),)
+        splits = self.axes.get(f"{self.kind}.split") or (self.origin.get("split", ""),)
         return ",".join(map(str, splits))
 
     def cell(self, *values: Any) -> Cell:
@@ -77,7 +85,7 @@ class Assessment:
             "run_id": self.run_id,
             "step": self.step,
             "settings": list(self.settings),
-            "source": dict(self.source),
+            self.kind: dict(self.origin),
             "axes": {key: list(values) for key, values in self.axes.items()},
             "better": dict(self.metrics),
             "cells": [cell.record() for cell in self.cells],

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
-
-import torch
-from torch.optim import SGD
 
 from seqtoolkit.assess.assessment import Assessment, Cell
 from seqtoolkit.assess.grid import Grid
-from seqtoolkit.assess.interval import wilson
+from seqtoolkit.assess.interval import normal, wilson
 from seqtoolkit.flow.graph import Graph
 from seqtoolkit.flow.source import Source
 from seqtoolkit.flow.spec import Record, Spec, SpecError, unify
-from seqtoolkit.host.config import Block, ConfigError, Plan, load
+from seqtoolkit.host.config import Block, ConfigError, Plan
 from seqtoolkit.host.plan import written
 from seqtoolkit.host.problem import one_line
+from seqtoolkit.play import changed, worlds
 from seqtoolkit.requirement import under
 from seqtoolkit.run import Pipeline
+from seqtoolkit.train.episode import Episodes
 from seqtoolkit.train.evaluate import Evaluation
-from seqtoolkit.train.optimize import Update, choose_device
+from seqtoolkit.train.optimize import Update
 from seqtoolkit.trained import Trained
 
 Heard = Callable[[int, int, Cell], None]
@@ -33,7 +32,7 @@ Heard = Callable[[int, int, Cell], None]
 def evaluate(
     trained: Trained, settings: Sequence[str] = (), *, device: str = "auto", heard: Heard | None = None
 ) -> Assessment:
-    """The loss and the metrics of a trained model on some settings of its task, or on a grid of them.
+    """The loss and the metrics of a trained model on some settings of its task, or on a grid of them; or how its episodes go.
 
     Without settings it is evaluated as in its training, and the numbers are those that were recorded then.
 
@@ -50,12 +49,14 @@ def evaluate(
         CheckpointError: the weights are not of this model.
         ValueError: the task has no example at all of these settings; no such device.
     """
-    grid = Grid.parse(settings)
+    kind = trained.pipeline.plan.origin.kind
+    grid = Grid.parse(settings, kind)
     trials = _trials(trained, grid)
     graph, cells = trained.graph, []
-    with _computing(trained, device) as update:
+    measure = _played if graph.acting else _cell
+    with trained.computing(device) as update:
         for trial in trials:
-            cells.append(_cell(graph, trial, update))
+            cells.append(measure(graph, trial, update))
             if heard is not None:
                 heard(len(cells), len(trials), cells[-1])
     if all(cell.error for cell in cells):
@@ -64,16 +65,17 @@ def evaluate(
     block = trials[0].block
     fixed = {
         "use": block.use,
-        **{name: each for name, each in written(block.params).items() if f"source.{name}" not in axes},
+        **{name: each for name, each in written(block.params).items() if f"{kind}.{name}" not in axes},
     }
     return Assessment(
         run=trained.place.path.name,
         run_id=trained.place.run_id,
         step=trained.step,
         settings=tuple(settings),
-        source=fixed,
+        kind=kind,
+        origin=fixed,
         axes=axes,
-        metrics={**{name: each.better for name, each in graph.metrics.items()}, "loss": "lower"},
+        metrics=graph.better,
         cells=tuple(cells),
     )
 
@@ -83,22 +85,27 @@ class _Trial:
     """An evaluation to be made."""
 
     at: Mapping[str, Any]
-    block: Block
-    source: Source
+    plan: Plan
+    origin: Any
+    """the source, or the environment"""
     examples: int | None
     trained: bool
+
+    @property
+    def block(self) -> Block:
+        """What the task is evaluated by."""
+        return self.plan.evaluate_origin
 
 
 def _trials(trained: Trained, grid: Grid) -> list[_Trial]:
     """Those of all cells. Raises ConfigError, with a line for each problem, where one cannot be made."""
-    pipeline, reads = trained.pipeline, trained.graph.source.writes
     trials, problems = [], []
     for at, overrides in grid.cells():
         try:
-            changed = Pipeline(load(pipeline.plan.resolved, overrides), pipeline.registry, pipeline.kept)
-            plan, source = changed.plan, changed.evaluated()
-            _fit(reads, source.writes)
-            trials.append(_Trial(at, plan.evaluate_source, source, _examples(plan, grid), _trains(trained, plan, grid)))
+            pipeline = changed(trained, overrides)
+            plan, examples = pipeline.plan, _examples(pipeline.plan, grid)
+            origin = worlds(trained, plan, examples) if plan.acting else _readable(trained, pipeline)
+            trials.append(_Trial(at, plan, origin, examples, _trains(trained, plan, grid)))
         except ConfigError as error:
             problems += error.problems
         except SpecError as error:
@@ -107,6 +114,13 @@ def _trials(trained: Trained, grid: Grid) -> list[_Trial]:
     if problems:
         raise ConfigError(dict.fromkeys(problems))
     return trials
+
+
+def _readable(trained: Trained, pipeline: Pipeline) -> Source:
+    """The source that evaluates a pipeline. Raises SpecError where the model cannot read its examples."""
+    source = pipeline.evaluated()
+    _fit(trained.graph.source.writes, source.writes)
+    return source
 
 
 def _fit(reads: Record, writes: Record) -> None:
@@ -122,26 +136,11 @@ def _fit(reads: Record, writes: Record) -> None:
             raise SpecError(f"the model was trained on {name} {wanted}, and cannot read {given}") from None
 
 
-@contextmanager
-def _computing(trained: Trained, device: str) -> Iterator[Update]:
-    """The model on a device, in the precision and on the threads of its run; on the CPU again afterwards."""
-    run, model = trained.pipeline.plan.sections["run"], trained.model
-    chosen, threads = choose_device(device), torch.get_num_threads()
-    try:
-        if run.threads:
-            torch.set_num_threads(run.threads)
-        model.to(chosen)
-        yield Update(model, SGD(model.parameters(), lr=0.0), lambda _: 1.0, None, chosen, run.precision)
-    finally:
-        model.cpu()
-        torch.set_num_threads(threads)
-
-
 def _examples(plan: Plan, grid: Grid) -> int | None:
     """How many examples: of the test split as many as a run takes at its end, where nothing else is said."""
     settings = plan.sections["evaluate"]
     given = any(each.key == "examples" for each in grid.settings)
-    test = plan.evaluate_source.params.get("split") == "test" and not given
+    test = plan.evaluate_origin.params.get("split") == "test" and not given
     if settings.examples is not None and settings.examples < 1:
         raise ConfigError([f"evaluate.examples: wanted at least 1, got {settings.examples}"])
     return settings.examples if not test or settings.test_examples == 0 else settings.test_examples
@@ -149,12 +148,13 @@ def _examples(plan: Plan, grid: Grid) -> int | None:
 
 def _trains(trained: Trained, plan: Plan, grid: Grid) -> bool:
     """Whether training had examples like these: as hard as the source says that it has, else of the same settings."""
-    taught, asked, covers = trained.pipeline.plan.source, plan.evaluate_source, trained.graph.source.covers
+    taught, asked = trained.pipeline.plan.origin, plan.evaluate_origin
+    covers = {} if plan.acting else trained.graph.source.covers
     if taught.use != asked.use:
         return False
     if covers:
         return all(_within(asked.params.get(key), *limits) for key, limits in covers.items())
-    keys = {each.key.partition(".")[2] for each in grid.settings} - {"", "split"}
+    keys = {each.key.partition(".")[2] for each in grid.settings} - {"", "split", "num_envs"}
     return all(asked.params.get(key) == taught.params.get(key) for key in keys)
 
 
@@ -166,8 +166,8 @@ def _cell(graph: Graph, trial: _Trial, update: Update) -> Cell:
     at = trial.at
     try:
         with under(trial.block.key, trial.block.factory):
-            trial.source.prepare(lambda *_: None)
-        evaluation = Evaluation(graph, trial.source, trial.examples)
+            trial.origin.prepare(lambda *_: None)
+        evaluation = Evaluation(graph, trial.origin, trial.examples)
         found = evaluation(update)
     except ValueError as error:
         return Cell(at, trial.examples or 0, trained=trial.trained, error=one_line(error))
@@ -176,3 +176,20 @@ def _cell(graph: Graph, trial: _Trial, update: Update) -> Cell:
     values = {name.rpartition("/")[2]: value for name, value in found.metrics.items()}
     shares = [name for name, each in graph.metrics.items() if each.share and math.isfinite(values[name])]
     return Cell(at, examples, values, {name: wilson(values[name], examples) for name in shares}, trained=trial.trained)
+
+
+def _played(graph: Graph, trial: _Trial, update: Update) -> Cell:
+    """The means of what is known of episodes; nan where the worlds do not tell it."""
+    at, settings = trial.at, trial.plan.sections["evaluate"]
+    try:
+        episodes = Episodes(graph, trial.origin, trial.examples, greedy=settings.greedy).played(update)
+    except ValueError as error:
+        return Cell(at, trial.examples or 0, trained=trial.trained, error=one_line(error))
+    finally:
+        trial.origin.close()
+    assert episodes is not None  # nobody stops it
+    facts = {name: [each.facts.get(name, math.nan) for each in episodes] for name in graph.better}
+    values = {name: fmean(each) for name, each in facts.items()}
+    spread = {name: each for name, each in facts.items() if len(each) > 1 and math.isfinite(values[name])}
+    intervals = {name: normal(each) for name, each in spread.items()}
+    return Cell(at, len(episodes), values, intervals, trained=trial.trained)

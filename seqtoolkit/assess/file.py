@@ -63,7 +63,7 @@ def _replace(path: Path, text: str) -> None:
 
 def _name(found: Assessment) -> str:
     """A file's name for the checkpoint and the settings, short, and another for others."""
-    settings = "-".join(each.removeprefix("evaluate.").removeprefix("source.") for each in found.settings)
+    settings = "-".join(each.removeprefix("evaluate.").removeprefix(f"{found.kind}.") for each in found.settings)
     word = re.sub(r"[^\w.,=-]+", "_", settings)[:_LONGEST]
     mark = "" if word == settings else f"-{crc32(settings.encode()):08x}"
     return "-".join(filter(None, (f"step_{found.step:08d}", word or found.split))) + mark

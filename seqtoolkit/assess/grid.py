@@ -30,20 +30,22 @@ class Setting:
     values: tuple[Any, ...]
 
     @classmethod
-    def parse(cls, word: str) -> Setting:
+    def parse(cls, word: str, kind: str = "source") -> Setting:
         """Read `source.length=7`, `source.length=1,2,5` or `source.length=1..5` (`1..9..2` takes every second).
+
+        `kind` is what the task is, a source or an environment.
 
         Raises ConfigError, one line.
         """
         key, equals, text = word.partition("=")
         key = key.strip().removeprefix(_PREFIX)
         if not equals or key.startswith("~"):
-            raise ConfigError([f"{word!r}: wanted KEY=VALUE, such as source.length=7 or source.length=1..5"])
+            raise ConfigError([f"{word!r}: wanted KEY=VALUE, such as {kind}.length=7 or {kind}.length=1..5"])
         first, *inner = key.split(".")
-        if not (key == "examples" or (first == "source" and inner)):
+        if not (key == "examples" or (first == kind and inner)):
             known = [each.name for each in fields_of(EvaluateSettings)]
             hint = "; it says when or how a run is evaluated, not on what" if first in known else suggest(key, known)
-            raise ConfigError([f"{key}: wanted examples or source.KEY, as in evaluate: of a pipeline{hint}"])
+            raise ConfigError([f"{key}: wanted examples or {kind}.KEY, as in evaluate: of a pipeline{hint}"])
         texts = _texts(key, text)
         values = tuple(Override.parse(f"{key}={each}").value for each in texts)
         if twice := [each for place, each in enumerate(texts) if values[place] in values[:place]]:
@@ -58,13 +60,13 @@ class Grid:
     settings: tuple[Setting, ...]
 
     @classmethod
-    def parse(cls, words: Sequence[str]) -> Grid:
-        """Read settings. Raises ConfigError with a line for each that is wrong."""
+    def parse(cls, words: Sequence[str], kind: str = "source") -> Grid:
+        """Read settings of a task that is a source, or an environment. Raises ConfigError with a line for each that is wrong."""
         found: dict[str, Setting] = {}
         problems: list[str] = []
         for word in words:
             try:
-                setting = Setting.parse(word)
+                setting = Setting.parse(word, kind)
             except ConfigError as error:
                 problems += error.problems
                 continue

@@ -1,8 +1,10 @@
-"""Interval: between which shares the true one lies."""
+"""Interval: between which shares, or means, the true one lies."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 Z = 1.959963984540054
@@ -27,3 +29,11 @@ def wilson(share: float, count: int) -> Interval:
     spread = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
     scale = 1 + Z**2 / count
     return Interval(max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale))
+
+
+def normal(values: Sequence[float]) -> Interval:
+    """The 95 % interval of the mean of what independent draws were drawn from, by the normal limit: of few it is too narrow."""
+    if len(values) < 2:
+        raise ValueError(f"wanted at least 2 draws, got {len(values)}")
+    middle, spread = fmean(values), Z * stdev(values) / math.sqrt(len(values))
+    return Interval(middle - spread, middle + spread)

@@ -51,7 +51,7 @@ def _title(found: Assessment) -> str:
     examples = sorted({cell.examples for cell in found.cells})
     counted = f"{examples[0]:,}" if len(examples) == 1 else f"{examples[0]:,} to {examples[-1]:,}"
     frame = "; red: trained on" if any(cell.trained for cell in found.cells) else ""
-    return f"{found.run}, step {found.step:,}\n{found.split or 'examples'}, {counted} examples each{frame}"
+    return f"{found.run}, step {found.step:,}\n{found.split or found.counted}, {counted} {found.counted} each{frame}"
 
 
 def _heat_map(axis: Any, found: Assessment, name: str) -> None:
@@ -61,7 +61,7 @@ def _heat_map(axis: Any, found: Assessment, name: str) -> None:
     (down, rows), (right, columns) = found.axes.items()
     cells = [found.cells[row * len(columns) :][: len(columns)] for row in range(len(rows))]
     values = np.array([[cell.metrics.get(name, math.nan) for cell in line] for line in cells])
-    share = any(name in cell.intervals for cell in found.cells)
+    share = _share(found, name)
     image = axis.imshow(values, cmap="viridis", aspect="auto", **({"vmin": 0, "vmax": 1} if share else {}))
     for row, line in enumerate(cells):
         for column, cell in enumerate(line):
@@ -108,6 +108,7 @@ def _curve(axis: Any, found: Assessment, name: str) -> None:
     if any(intervals):
         lows, highs = zip(*(each or (math.nan, math.nan) for each in intervals), strict=True)
         axis.fill_between(places, lows, highs, color=_BLUE, alpha=0.25, linewidth=0)
+    if _share(found, name):
         axis.set_ylim(-0.02, 1.02)
     axis.set_xticks(places, labels=[str(each) for each in values])
     axis.set_xlim(-0.5, len(values) - 0.5)
@@ -117,8 +118,13 @@ def _curve(axis: Any, found: Assessment, name: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def _share(found: Assessment, name: str) -> bool:
+    """Whether a metric is a share: of those of examples, each that has an interval."""
+    return found.kind == "source" and any(name in cell.intervals for cell in found.cells)
+
+
 def _label(key: str) -> str:
-    return key.removeprefix("source.").replace("_", " ")
+    return key.partition(".")[2].replace("_", " ") or key
 
 
 def _number(value: float, *, share: bool) -> str:

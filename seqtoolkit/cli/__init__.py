@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from seqtoolkit.cli import bench, compare, evaluate, export, pipelines, plot, plugins, predict, run, runs, sweep, ui
+from seqtoolkit.cli import (
+    bench,
+    compare,
+    evaluate,
+    export,
+    pipelines,
+    play,
+    plot,
+    plugins,
+    predict,
+    run,
+    runs,
+    sweep,
+    ui,
+)
 from seqtoolkit.cli.completion import answering
 from seqtoolkit.cli.voice import LOGGER, VOICE, Commands, Quiet, Verbose
 
@@ -44,6 +58,7 @@ app.command("check")(run.check)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("play")(play.play)
 app.command("compare")(compare.compare)
 app.command("ui")(ui.ui)
 app.command("deliver")(run.deliver)

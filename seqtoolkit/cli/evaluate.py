@@ -31,12 +31,14 @@ def evaluate(
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="Of the pipeline's evaluate: block, such as examples=5000 source.length=7; several values make a table: "
-            "source.length=1..5 source.nesting=1,2,4.",
+            "source.length=1..5 source.nesting=1,2,4. Of a run that acts environment.mode=..., and examples are episodes.",
             autocompletion=completed_settings,
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, or a step.")] = "best",
-    split: Annotated[str | None, typer.Option(help="Short for source.split=...: train, valid or test.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Short for source.split=... or environment.split=...: train, valid or test.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="A folder for the numbers, the table and the picture.")] = None,
     folder: Folder = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -49,8 +51,9 @@ def evaluate(
     from seqtoolkit import assess
     from seqtoolkit.trained import Trained
 
-    words = [*(settings or []), *([f"source.split={split}"] if split is not None else [])]
     trained = Trained.find(run, checkpoint, folder)
+    kind = trained.pipeline.plan.origin.kind
+    words = [*(settings or []), *([f"{kind}.split={split}"] if split is not None else [])]
     found = assess.evaluate(trained, words, device=device, heard=_tell if sys.stderr.isatty() and not quiet() else None)
     if as_json or as_csv:
         typer.echo(found.json() if as_json else found.csv(), nl=False)
@@ -73,15 +76,16 @@ def _tell(done: int, of: int, cell: Cell) -> None:
 
 def _print(found: Assessment) -> None:
     console = Console(highlight=False)
-    source = " ".join(f"{key}={value}" for key, value in found.source.items() if not isinstance(value, dict | None))
+    origin = " ".join(f"{key}={value}" for key, value in found.origin.items() if not isinstance(value, dict | None))
     counts = sorted({cell.examples for cell in found.cells})
-    examples = f"{counts[0]:,} examples" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} examples"
+    count = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     console.print(f"{found.run}  step {found.step:,}", style="bold", soft_wrap=True)
-    console.print(f"{source}; {examples}{' each' * bool(found.axes)}", soft_wrap=True)
+    console.print(f"{origin}; {count} {found.counted}{' each' * bool(found.axes)}", soft_wrap=True)
     shape = [_single, _list, _square][len(found.axes)] if len(found.axes) < 3 else _list
     shape(found, console)
     if any(cell.intervals for cell in found.cells):
-        console.print("95 % intervals: Wilson's, an example being one draw", soft_wrap=True)
+        told = {"examples": "Wilson's, an example being one draw", "episodes": "normal, of a mean over episodes"}
+        console.print(f"95 % intervals: {told[found.counted]}", soft_wrap=True)
     if found.axes and any(cell.trained for cell in found.cells):
         console.print("* of a difficulty that it was trained on", soft_wrap=True)
     for cell in found.cells:
@@ -135,7 +139,10 @@ def _value(cell: Cell, name: str) -> str:
 
 
 def _interval(cell: Cell, name: str) -> str:
-    return "({:.3f}-{:.3f})".format(*cell.intervals[name]) if name in cell.intervals else ""
+    if name not in cell.intervals:
+        return ""
+    low, high = cell.intervals[name]
+    return f"({low:.3f}{'-' if low >= 0 else ' to '}{high:.3f})"
 
 
 def _number(value: Any) -> str:
@@ -147,4 +154,4 @@ def _place(cell: Cell) -> str:
 
 
 def _short(key: str) -> str:
-    return key.removeprefix("source.")
+    return key.partition(".")[2] or key

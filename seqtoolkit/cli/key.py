@@ -16,7 +16,7 @@ from zlib import crc32
 
 from seqtoolkit.cli.completion import Offers
 from seqtoolkit.host.annotation import alternatives
-from seqtoolkit.host.freezer import KEYS, SLOTS, Slot
+from seqtoolkit.host.freezer import ACTING, EXAMPLES, KEYS, SLOTS, Slot
 from seqtoolkit.host.reader import complete
 from seqtoolkit.host.registry import Registry
 from seqtoolkit.host.schema import Field, Schema, plain, schema
@@ -132,13 +132,23 @@ def _open(node: Node | None) -> dict[str, Node]:
 
 
 def _root(memory: Memory, tree: Mapping[str, Any]) -> dict[str, Node]:
-    slots = {slot.key[0]: slot for slot in SLOTS if len(slot.key) == 1}
+    slots = {slot.key[0]: slot for slot in _slots(tree) if len(slot.key) == 1}
+    left = {slot.key[0] for slot in SLOTS if len(slot.key) == 1} - slots.keys()
     return {
         key: _slot(memory, slots[key], tree.get(key))
         if key in slots
         else Node(inside=partial(_settings, memory, tree, key))
         for key in KEYS
+        if key not in left
     }
+
+
+def _slots(tree: Mapping[str, Any]) -> list[Slot]:
+    """Those of a pipeline with an environment, of one with a source, or all where there is neither yet."""
+    acting = tree.get("environment") is not None
+    left = EXAMPLES if acting else ("environment",) if tree.get("source") is not None else ()
+    found = [slot for slot in SLOTS if slot.key[0] not in left]
+    return [replace(slot, default=ACTING.get(slot.key, slot.default)) for slot in found] if acting else found
 
 
 def _settings(memory: Memory, tree: Mapping[str, Any], name: str) -> dict[str, Node]:
@@ -146,13 +156,14 @@ def _settings(memory: Memory, tree: Mapping[str, Any], name: str) -> dict[str, N
     given = given if isinstance(given, Mapping) else {}
     nodes = {
         slot.key[1]: _slot(memory, slot, given.get(slot.key[1]))
-        for slot in SLOTS
+        for slot in _slots(tree)
         if slot.key[0] == name and len(slot.key) == 2
     }
     if name == "evaluate":
-        changes = given.get("source")
-        source = {**(complete(tree.get("source")) or {}), **(changes if isinstance(changes, Mapping) else {})}
-        nodes["source"] = Node(inside=partial(_parameters, memory, "source", source), doc="changes to the source")
+        kind = "source" if tree.get("environment") is None else "environment"
+        changes = given.get(kind)
+        origin = {**(complete(tree.get(kind)) or {}), **(changes if isinstance(changes, Mapping) else {})}
+        nodes[kind] = Node(inside=partial(_parameters, memory, kind, origin), doc=f"changes to the {kind}")
     nodes |= _nodes(memory, memory.settings(name), given)
     if name == "sweep":
         nodes["match_parameters"] = replace(nodes["match_parameters"], values=tuple(memory.registry.names("core")))

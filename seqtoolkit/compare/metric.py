@@ -13,6 +13,8 @@ from seqtoolkit.record import Record
 
 TAKEN = ("examples", "seconds")
 """What the training had taken by each step."""
+RETURN = "episode_return"
+"""What evaluations of a model that acts report first."""
 _LOWER = ("loss", "perplexity", "error")
 
 
@@ -28,6 +30,7 @@ def choose(known: set[str], wanted: Sequence[str], config: Mapping[str, str]) ->
     if wanted:
         return tuple(dict.fromkeys(wanted))
     own = [value for key, value in sorted(config.items()) if key.rpartition(".")[0] == "metric" or key == "metric"]
+    own = own or [RETURN]
     splits = ["test", "valid"]
 
     def rank(name: str) -> tuple[int, int, str]:
@@ -43,7 +46,7 @@ def choose(known: set[str], wanted: Sequence[str], config: Mapping[str, str]) ->
 
 
 def better(name: str) -> Better:
-    """Whether higher or lower is better: as the metric's part says, losses are better lower; None where not known."""
+    """Whether higher or lower is better: as the metric's part says, losses are better lower, returns higher; None where not known."""
     quantity = name.rpartition("/")[2]
     registry = discover()
     if quantity in registry.owned("metric"):
@@ -51,6 +54,8 @@ def better(name: str) -> Better:
             return getattr(registry.resolve("metric", quantity), "better", None)
         except PartError:
             return None
+    if quantity.endswith("_return"):
+        return "higher"
     return "lower" if quantity.endswith(_LOWER) else None
 
 

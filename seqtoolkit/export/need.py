@@ -50,7 +50,7 @@ def files(plan: Plan, registry: Registry, *, kept: bool = False) -> dict[str, Pa
     """
     found = {}
     for named in texts(plan, registry):
-        if kept and named.key.startswith(("source.", "evaluate.source.")):
+        if kept and named.key.startswith((f"{plan.origin.key}.", f"{plan.evaluate_origin.key}.")):
             continue
         if not os.path.isfile(named.text):  # noqa: PTH113  it answers for any text, where Path raises for some
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from seqtoolkit.flow.graph import Graph
-from seqtoolkit.host.assemble import make_source
+from seqtoolkit.host.assemble import make_environment, make_source
 from seqtoolkit.host.config import Config, load
 from seqtoolkit.host.freezer import AROUND, Freezer
 from seqtoolkit.host.plan import Plan
@@ -185,9 +185,10 @@ def _settings(config: Config, registry: Registry) -> SweepSettings:
 def _metrics(plan: Plan, graph: Graph) -> dict[str, Better]:
     """What an evaluation tells, and which values are better; first that by which the best checkpoint is chosen."""
     evaluate = plan.sections["evaluate"]
-    found: dict[str, Better] = {name: metric.better for name, metric in graph.metrics.items()} | {"loss": "lower"}
+    found: dict[str, Better] = dict(graph.better)
     if evaluate.best in found:
         found = {evaluate.best: found[evaluate.best], **found}
-    split = make_source(plan.evaluate_origin, seed=plan.sections["run"].seed).split
+    make = make_environment if plan.acting else make_source
+    split = make(plan.evaluate_origin, seed=plan.sections["run"].seed).split
     splits = [split, *(["test"] if evaluate.test_examples and split != "test" else [])]
     return {f"{each}/{name}": better for each in splits for name, better in found.items()}

@@ -26,7 +26,7 @@ CLOSE = 0.01
 """The share of the parameters by which a model may differ without a word."""
 LOGGER = logging.getLogger("seqtoolkit.sweep")
 _SETTING = "sweep.match_parameters"
-_COUNTED = ("source", "transform", "batch", "model")
+_COUNTED = ("environment", "source", "transform", "batch", "model")
 
 
 class Size(NamedTuple):
@@ -76,7 +76,7 @@ class Match:
             return None
         name = self._width(plan, params)
         reference = self._plan(params)
-        key = json.dumps([[each.resolved[part] for part in _COUNTED] for each in (plan, reference)], default=str)
+        key = json.dumps([[each.resolved.get(part) for part in _COUNTED] for each in (plan, reference)], default=str)
         if key not in self._found:
             self._found[key] = self._search(plan, name, reference)
         return self._found[key]
@@ -192,7 +192,7 @@ def closest(count: Callable[[int], int], wanted: int) -> tuple[int, int]:
 
 
 def _counter(plan: Plan) -> Callable[[Mapping[str, Any]], int]:
-    """How many parameters the model of a plan has with such a core: models of shapes only, over one source.
+    """How many parameters the model of a plan has with such a core: models of shapes only, over one source or environment.
 
     Raises ConfigError where the plan itself is no pipeline that fits.
     """

@@ -116,6 +116,15 @@ class Episodes:
 
     def __call__(self, update: Update, stopped: Callable[[], bool] = lambda: False) -> Evaluated | None:
         """Evaluate the model as it is now; None where `stopped` came true meanwhile. Raises ValueError where a world fails."""
+        episodes = self.played(update, stopped)
+        if episodes is None:
+            return None
+        shown = episodes[: self.samples]
+        samples = [Sample(f"episode {each.number + 1}", "", str(each)) for each in shown]
+        return Evaluated(self._named(means(episodes)), samples, [], [each.replay for each in shown if each.replay])
+
+    def played(self, update: Update, stopped: Callable[[], bool] = lambda: False) -> list[Episode] | None:
+        """The episodes in the order of their numbers, as `__call__` has them."""
         model = self.graph.model
         was_training = model.training
         model.eval()
@@ -127,16 +136,11 @@ class Episodes:
                 _unless(stopped())
                 return player(seen, first).actions
 
-            episodes = sorted(
-                play(Worlds(self.origin, update.device), choose, self.examples, self.samples), key=_number
-            )
+            return sorted(play(Worlds(self.origin, update.device), choose, self.examples, self.samples), key=_number)
         except _Stopped:
             return None
         finally:
             model.train(was_training)
-        shown = episodes[: self.samples]
-        samples = [Sample(f"episode {each.number + 1}", "", str(each)) for each in shown]
-        return Evaluated(self._named(means(episodes)), samples, [], [each.replay for each in shown if each.replay])
 
     def baselines(self) -> dict[str, float]:
         """The mean return of a policy that chooses at random, and of each scripted player, in the same worlds."""

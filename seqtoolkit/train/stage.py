@@ -1,4 +1,4 @@
-"""Stages: what an update is made of, from the source to the step, and what each of them takes."""
+"""Stages: what an update is made of, from the source, or the environment, to the step, and what each of them takes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ Around = Callable[[str], AbstractContextManager[Any]]
 def stages(learner: Learner) -> Iterator[tuple[str, object, tuple[str, ...]]]:
     """Each stage of an update in the order in which it is reached: its name, the part, the part's methods that are it."""
     graph, model = learner.graph, learner.graph.model
-    yield "source", graph.source, ("draw",)
-    for number, transform in enumerate(graph.transforms):
-        yield f"transform.{number}", transform, ("__call__",)
-    yield "batch", graph.collate, ("__call__",)
+    if graph.acting:
+        yield "environment", graph.environment, ("step",)
+    else:
+        yield "source", graph.source, ("draw",)
+        for number, transform in enumerate(graph.transforms):
+            yield f"transform.{number}", transform, ("__call__",)
+        yield "batch", graph.collate, ("__call__",)
     yield "model.encoder", model.encoder, ("forward",)
     yield "model.core", model.core, ("forward", "unroll")
     if model.decoder is not None:
         yield "model.decoder", model.decoder, ("forward", "unroll")
     yield "model.head", model.head, ("forward",)
-    yield "loss", graph.loss, ("total",)
+    if not graph.acting:
+        yield "loss", graph.loss, ("total",)
     for name, metric in graph.metrics.items():
         yield f"metric.{name}", metric, ("measure",)
     yield "backward", learner.update, ("backward",)
