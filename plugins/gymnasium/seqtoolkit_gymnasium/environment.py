@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 
 from seqtoolkit.sdk import Environment, Split, Step, check_actions
-from seqtoolkit_gymnasium.view import MisfitError, view
+from seqtoolkit_gymnasium.view import UNREAL, MisfitError, view
 from seqtoolkit_gymnasium.world import World
 
 _AHEAD = 64
@@ -74,16 +74,11 @@ class GymnasiumWorlds(Environment):
         for i, world in enumerate(self.worlds):
             world.seed = self._seeds(i)
             seen[i] = world.begin(0)
-        self.seen = seen
-        return seen.copy()
+        return self._kept(seen)
 
     def step(self, actions: np.ndarray) -> Step:
         """Take actions [B]. Raises ValueError, one line, where an action is none or an environment fails, with world and step."""
-        if actions.shape != (self.num_envs,):
-            raise ValueError(
-                f"actions: wanted one for each of {self.num_envs} worlds, got shape {tuple(actions.shape)}"
-            )
-        check_actions(actions, self.actions)
+        check_actions(actions, self.actions, self.num_envs)
         seen, rewards, ends, finals = self._room(), [], [], []
         for i, (world, action) in enumerate(zip(self.worlds, actions.tolist(), strict=True)):
             observation, reward, terminated, truncated = world.take(action)
@@ -94,13 +89,10 @@ class GymnasiumWorlds(Environment):
             seen[i] = observation
             rewards.append(reward)
             ends.append((terminated, truncated))
-        if self.view.dtype is np.float32 and not np.isfinite(seen).all():
-            world = self.worlds[int(np.flatnonzero(~np.isfinite(seen).all(1))[0])]
-            raise world.broken(MisfitError("wanted finite numbers as observation, got NaN or infinity"))
-        self.seen = seen
+        seen = self._kept(seen)
         terminated, truncated = np.array(ends, np.bool_).T.copy()
         last = np.stack(finals).astype(self.view.dtype) if finals else None
-        return Step(seen.copy(), np.array(rewards, np.float32), terminated, truncated, last)
+        return Step(seen, np.array(rewards, np.float32), terminated, truncated, last)
 
     def state_dict(self) -> dict[str, Any]:
         """The episode of each world, the actions taken there one world after the other, and the observations after them."""
@@ -124,8 +116,7 @@ class GymnasiumWorlds(Environment):
             seen[i] = world.repeat(episode, actions.tolist())
             if not np.array_equal(seen[i], state["observations"][i].numpy()):
                 raise world.strayed()
-        self.seen = seen
-        return seen.copy()
+        return self._kept(seen)
 
     def render(self, world: int = 0) -> np.ndarray:
         """What the environment draws: [H W 3] uint8. Raises ValueError, one line, where it draws nothing."""
@@ -178,6 +169,14 @@ class GymnasiumWorlds(Environment):
             return made[block][place]
 
         return of
+
+    def _kept(self, seen: np.ndarray) -> np.ndarray:
+        """The observations, looked at, and kept for a snapshot."""
+        if self.view.dtype is np.float32 and not np.isfinite(seen).all():
+            world = self.worlds[int(np.flatnonzero(~np.isfinite(seen).all(1))[0])]
+            raise world.broken(MisfitError(UNREAL))
+        self.seen = seen
+        return seen.copy()
 
     def _room(self) -> np.ndarray:
         return np.empty((self.num_envs, *self.view.shape), self.view.dtype)

@@ -11,6 +11,8 @@ from gymnasium import Space, spaces
 
 from seqtoolkit.sdk import Spec
 
+UNREAL = "wanted finite numbers as observation, got NaN or infinity"
+
 
 class MisfitError(ValueError):
     """What an environment has given is not what its spaces promise; the message says both."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from seqtoolkit_gymnasium.view import MisfitError, View
+from seqtoolkit_gymnasium.view import UNREAL, MisfitError, View
 
 
 class Taken(NamedTuple):
@@ -25,7 +25,8 @@ class World:
     """An environment, the `episode` it is in (from 0), and the `actions` taken there.
 
     What the environment does against its contract is a ValueError of one line: it raises, an observation does not fit its
-    space, a number is not finite. Numbers of observations are looked at where episodes begin and end; `broken` is for those between.
+    space, a number is not finite. Whether those of observations are is seen at the end of an episode; who has them of all
+    worlds looks at the others at once, and raises `broken`.
     """
 
     def __init__(self, name: str, made: gymnasium.Env, view: View, seed: Callable[[int], int]) -> None:
@@ -40,7 +41,7 @@ class World:
         self.episode, self.actions = episode, []
         try:
             observation, _ = self.made.reset(seed=self.seed(episode))
-            return self._finite(self.view.read(observation))
+            return self.view.read(observation)
         except Exception as error:
             raise self.broken(error) from error
 
@@ -54,7 +55,9 @@ class World:
             if not math.isfinite(reward):
                 raise MisfitError(f"wanted a finite number as reward, got {reward}")  # noqa: TRY301  told as all else is
             if taken.terminated or taken.truncated:
-                return taken._replace(observation=np.array(self._finite(taken.observation)))
+                if not np.isfinite(taken.observation).all():
+                    raise MisfitError(UNREAL)  # noqa: TRY301  told as all else is
+                return taken._replace(observation=np.array(taken.observation))
         except Exception as error:
             raise self.broken(error) from error
         return taken
@@ -84,8 +87,3 @@ class World:
     def _place(self) -> str:
         at = f"step {len(self.actions)}" if self.actions else "the reset"
         return f"{self.name}, at {at} of its episode {self.episode}"
-
-    def _finite(self, seen: Any) -> Any:
-        if not np.isfinite(seen).all():
-            raise MisfitError("wanted finite numbers as observation, got NaN or infinity")
-        return seen
