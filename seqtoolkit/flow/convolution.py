@@ -77,7 +77,7 @@ class Convolution(Encoder):
         pictures = pictures.to(next(self.parameters()).dtype, memory_format=torch.contiguous_format)
         features = self.layers(pictures if inputs.is_floating_point() else pictures / 255)
         if self.maps is not None:
-            maps = self.maps.to(features.dtype).expand(len(features), -1, -1, -1)
+            maps = self.maps.to(features.dtype).expand(features.shape[0], -1, -1, -1)
             features = torch.cat([features, maps], 1)
         if self.layout == "rows":
             features = features.flatten(2).transpose(1, 2)
