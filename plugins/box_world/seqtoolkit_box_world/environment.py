@@ -135,16 +135,20 @@ class BoxWorld(Environment):
             boards, players, held = boards[worlds], players[worlds], held[worlds]
         arrays, count, rows = self.arrays, len(boards), self.worlds[: len(boards)]
         if not self.view:
-            shown = self.rgb[arrays.cast(boards, "int64")]
+            shown = self._colors(boards)
             shown[rows, players] = self.rgb[PLAYER]
             shown[:, 0] = self.held_rgb[held]
             return shown.reshape(count, self.side, self.side, 3)
-        squares = boards[rows[:, None], players[:, None] + self.window[None]]
+        squares = boards.reshape(-1).take((players + self.side**2 * rows)[:, None] + self.window[None])
         squares[:, self.view**2 // 2] = PLAYER
         shown = arrays.zeros((count, self.view**2, 6), "uint8")
-        shown[:, :, :3] = self.rgb[arrays.cast(squares, "int64")]
+        shown[:, :, :3] = self._colors(squares)
         shown[:, :, 3:] = self.held_rgb[held][:, None]
         return shown.reshape(count, self.view, self.view, 6)
+
+    def _colors(self, squares: Array) -> Array:
+        """Red, green and blue of squares [n k]: [n k 3] uint8. Numpy's `take` is five times as fast as its indexing."""
+        return RGB.take(squares, axis=0) if self.arrays.device is None else self.rgb[self.arrays.cast(squares, "int64")]
 
     def state_dict(self) -> dict[str, Any]:
         """Boards, players, held keys, steps and episodes, and what they are of."""
