@@ -206,3 +206,12 @@ def test_it_is_a_part():
     assert fields["kernel_size"].type == "int | list[int]"
     with torch.device("meta"):
         assert sum(each.numel() for each in encoder(VIEW, [2], 5, coordinates=False).parameters()) == 152
+
+
+@pytest.mark.slow
+def test_exported_it_takes_any_batch():
+    """What `torch.export` makes of it takes other numbers of steps and rows than those it was exported with."""
+    encoder, any_size = Convolution(VIEW, layout="rows"), torch.export.Dim.DYNAMIC
+    exported = torch.export.export(encoder, (pictures(),), dynamic_shapes=({0: any_size, 1: any_size},)).module()
+    other = pictures(steps=4, rows=7)
+    torch.testing.assert_close(exported(other), encoder(other))
