@@ -23,7 +23,6 @@ from seqtoolkit_mini_pacman.rule import (
     WHIMS,
     Dynamics,
     ModeName,
-    ghosts_on,
 )
 from seqtoolkit_mini_pacman.world import Worlds
 
@@ -95,7 +94,7 @@ class MiniPacman(Environment):
 
     def step(self, actions: Array) -> Step:
         """Take actions [B] int64, and begin a new episode where one ends. Raises ValueError where an action is none."""
-        check_actions(actions, self.actions)
+        check_actions(actions, self.actions, self.num_envs)
         a, w = self.arrays, self.worlds
         self.tick += 1
         w.frame, w.timer = w.frame + 1, w.timer + 1
@@ -152,6 +151,7 @@ class MiniPacman(Environment):
     def _walk(self, actions: Array) -> tuple[list[Array], Array]:
         """Move Pacman and let it eat. The squares on its path, the last where it is; tenths of points."""
         a, w, mode = self.arrays, self.worlds, self.mode
+        w.facing = a.space.where(actions > 0, actions + 1, w.facing)
         path = [self.moves[w.pacman * self.actions + actions]]
         if not self.released:
             path.append(a.space.where(w.power > 0, self.moves[path[0] * self.actions + actions], path[0]))
@@ -210,14 +210,14 @@ class MiniPacman(Environment):
 
     def _begin(self, rows: Array) -> None:
         """Begin new episodes in some worlds."""
-        self.worlds.frame[rows] = 0
-        self.worlds.eaten[rows] = 0
+        for array in (self.worlds.frame, self.worlds.eaten, self.worlds.facing):
+            array[rows] = 0
         self._level(rows, self.arrays.full((len(rows),), 1, "int64"), EPISODES)
 
     def _level(self, rows: Array, levels: Array, stream: int) -> None:
         """Put everything in its place at random: food everywhere, pills and Pacman anywhere, ghosts away from Pacman."""
         a, w = self.arrays, self.worlds
-        count = ghosts_on(levels)
+        count = 1 + (levels - 1) // 2
         w.widen(a, int(count.max()))
         ghosts = w.ghosts.shape[1]
         words = a.bits(self.seed, self.split, self.base[rows] + self.tick, PILLS + 1 + ghosts, stream)

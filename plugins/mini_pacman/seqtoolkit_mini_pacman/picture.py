@@ -64,6 +64,10 @@ class Painter:
         ids = ids[:, : height * width].reshape(-1, height, width)
         if self.palette is None:
             return a.array(ids[..., None])
+        if a.device is None:
+            return self.palette.take(
+                ids, 0
+            )  # numpy indexes by rows at a third of the speed, and torch has no such method
         return self.palette[a.cast(ids, "int64")]
 
 

@@ -41,26 +41,25 @@ class Greedy:
 
     def __init__(self, environment: MiniPacman) -> None:
         self.environment = environment
+        self.steps, self.first = map(environment.arrays.array, ways())
 
     def __call__(self) -> Array:
         """The actions in all worlds [B]."""
         a, worlds = self.environment.arrays, self.environment.worlds
-        steps, first = map(a.array, ways())
         food = worlds.board[:, self.environment.cells[:SQUARES]] == FOOD
-        nearest = a.space.argmax(a.space.where(food, FAR - steps[worlds.pacman], 0), axis=1)
-        return first[worlds.pacman, nearest]
+        nearest = a.space.argmax(a.space.where(food, FAR - self.steps[worlds.pacman], 0), axis=1)
+        return self.first[worlds.pacman, nearest]
 
 
 class Wanderer:
     """Keeps going, turns at random at a junction, and never turns back: a ghost that sees nobody."""
 
     def __init__(self, environment: MiniPacman) -> None:
-        self.environment, self.facing = environment, 2
+        self.environment = environment
 
     def __call__(self) -> Array:
         """The actions in all worlds [B]."""
         e = self.environment
         words = e.arrays.bits(e.seed, e.split, e.base + e.tick, 1, PLAYERS)[:, 0]
-        code = e.worlds.pacman * FACINGS + self.facing
-        self.facing = e.arrays.cast(e.turns[(WHIM + words % 6) * CODES + code], "int64") % FACINGS
-        return self.facing - 1
+        code = e.worlds.pacman * FACINGS + e.worlds.facing
+        return e.arrays.cast(e.turns[(WHIM + words % 6) * CODES + code], "int64") % FACINGS - 1

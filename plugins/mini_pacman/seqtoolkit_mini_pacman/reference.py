@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ Place = tuple[int, int]
 Draw = Callable[[int, int, int], list[int]]
 """Random numbers from 0 to 2^62 - 1 by stream, tick, and how many: those of `Arrays.bits` for one world."""
 
+WALLS = np.array([[[255 * (sign == "#")] * 3 for sign in line] for line in PLAN], np.uint8)
 STEPS = {0: (0, 0), 1: (0, 1), 2: (-1, 0), 3: (0, -1), 4: (1, 0)}
 FREE = [(row, column) for row, line in enumerate(PLAN) for column, sign in enumerate(line) if sign == "."]
 REVERSE = {2: 4, 3: 5, 4: 2, 5: 3, 0: 2, 1: 3}
@@ -28,20 +30,20 @@ def go(place: Place, action: int) -> Place:
 class World:
     """One world: what happens in a step, in the order in which it happens."""
 
-    def __init__(self, mode: ModeName, dynamics: Dynamics, draw: Draw, frame_cap: int = 3000) -> None:
-        self.mode, self.dynamics, self.draw, self.frame_cap = MODES[mode], dynamics, draw, frame_cap
-        self.tick = 0
+    def __init__(self, mode: ModeName, dynamics: Dynamics, draw: Draw, frame_cap: int = 3000, view: int = 0) -> None:
+        self.mode, self.dynamics, self.draw, self.frame_cap, self.view = MODES[mode], dynamics, draw, frame_cap, view
+        self.tick = self.frame = self.timer = self.level = self.power = self.eaten = self.points = self.deaths = 0
+        self.pacman: Place = FREE[0]
+        self.food: set[Place] = set()
+        self.pills: list[Place] = []
+        self.ghosts: list[list[Any]] = []
+        """Place and facing of each that lives; `slots` has all with which the level began, by whose places they draw"""
         self._new_episode()
 
     def step(self, action: int) -> tuple[float, bool, bool, np.ndarray | None]:
-        """Reward, whether the episode has ended, whether it was cut, and then its last picture. A new one has begun where it is over."""
-        self.tick, self.frame, self.timer, self.points, self.deaths = (
-            self.tick + 1,
-            self.frame + 1,
-            self.timer + 1,
-            self.mode.step,
-            0,
-        )
+        """Reward, whether the episode has ended, whether it was cut, and then the last observation. A new one has begun where it is over."""
+        self.tick, self.frame, self.timer = self.tick + 1, self.frame + 1, self.timer + 1
+        self.points, self.deaths = self.mode.step, 0
         self.power = max(0, self.power - 1)
         path = self._move_pacman(action)
         if self.dynamics == "released":
@@ -53,7 +55,7 @@ class World:
         terminated, final = self.deaths > 0, None
         truncated = not terminated and 0 < self.frame_cap <= self.frame
         if truncated:
-            final = self.picture()
+            final = self.observation()
         self.facts = (self.level, self.eaten)
         if terminated or truncated:
             self._new_episode()
@@ -61,11 +63,7 @@ class World:
 
     def picture(self) -> np.ndarray:
         """The whole board in colour [15 19 3]."""
-        board = np.zeros((len(PLAN), len(PLAN[0]), 3), np.uint8)
-        for row, line in enumerate(PLAN):
-            for column, sign in enumerate(line):
-                if sign == "#":
-                    board[row, column] = (255, 255, 255)
+        board = WALLS.copy()
         for place in self.food:
             board[place] = (0, 0, 255)
         for place in self.pills:
@@ -75,14 +73,14 @@ class World:
         board[self.pacman] = (0, 255, 0)
         return board
 
-    def observation(self, view: int) -> np.ndarray:
-        """What an agent sees: through a window where `view` is not 0, else the whole with the paper's bar."""
+    def observation(self) -> np.ndarray:
+        """What an agent sees: through a window where `view` is not 0, else the whole, with the paper's bar."""
         board = self.picture()
-        if view:
-            half = view // 2
+        if self.view:
+            half = self.view // 2
             padded = np.pad(board, ((half, half), (half, half), (0, 0)), constant_values=255)
             row, column = self.pacman
-            return padded[row : row + view, column : column + view]
+            return padded[row : row + self.view, column : column + self.view]
         if self.dynamics == "paper":
             board[-1, : self.power] = (255, 0, 255)
         return board

@@ -51,8 +51,3 @@ MODES: dict[ModeName, Mode] = {
     "rush": Mode(0, -1, 100, 0, 0, "pills"),
 }
 """I2A, appendix C (Weber et al. 2017); the released code has the same rewards, and no limit of 80 steps."""
-
-
-def ghosts_on(level: int) -> int:
-    """How many ghosts a level has, from 1; arrays of levels are taken as well."""
-    return 1 + (level - 1) // 2

@@ -34,13 +34,15 @@ class Worlds:
     """[B] steps taken in this episode"""
     eaten: Array
     """[B] food eaten in this episode"""
+    facing: Array
+    """[B] where Pacman last wanted to go, as ghosts face; 0 before it has wanted"""
 
     @classmethod
     def empty(cls, arrays: Arrays, count: int) -> Worlds:
         """Worlds in which no level has begun."""
         board = arrays.zeros((count, CELLS + 1), "uint8")
         pills, ghosts = arrays.full((count, PILLS), NOWHERE, "int64"), arrays.full((count, 1), GONE, "int64")
-        return cls(board, pills, ghosts, *(arrays.zeros((count,), "int64") for _ in range(7)))
+        return cls(board, pills, ghosts, *(arrays.zeros((count,), "int64") for _ in range(8)))
 
     @classmethod
     def loaded(cls, arrays: Arrays, saved: dict[str, Any]) -> Worlds:
