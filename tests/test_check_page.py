@@ -7,11 +7,17 @@ import sys
 from pathlib import Path
 
 from seqtoolkit import testing
-from seqtoolkit.testing import core, kernel, source, task
+from seqtoolkit.testing import core, environment, kernel, source, task
 
 PAGE = Path(__file__).parents[1] / "docs" / "testing.md"
 TABLE = re.compile(r"(?<=<!-- laws: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
-LAWS = {"core": core._LAWS, "source": source._LAWS, "task": task._LAWS, "kernel": kernel._LAWS}
+LAWS = {
+    "core": core._LAWS,
+    "source": source._LAWS,
+    "environment": environment._LAWS,
+    "task": task._LAWS,
+    "kernel": kernel._LAWS,
+}
 
 
 def table(laws):
@@ -31,11 +37,10 @@ def test_tables_are_up_to_date():
 
 
 def test_exports():
-    """The package gives the four checks, the names of their laws, what is raised, and how an error is judged."""
-    kinds = ("core", "source", "task", "kernel")
-    names = {f"check_{kind}" for kind in kinds} | {f"{kind.upper()}_LAWS" for kind in kinds} | {"LawBroken", "within"}
+    """The package gives the five checks, the names of their laws, what is raised, and how an error is judged."""
+    names = {f"check_{kind}" for kind in LAWS} | {f"{kind.upper()}_LAWS" for kind in LAWS} | {"LawBroken", "within"}
     assert set(testing.__all__) == names
-    assert all(getattr(testing, f"{kind.upper()}_LAWS") == tuple(LAWS[kind]) for kind in kinds)
+    assert all(getattr(testing, f"{kind.upper()}_LAWS") == tuple(LAWS[kind]) for kind in LAWS)
 
 
 def test_needs_no_test_runner():
