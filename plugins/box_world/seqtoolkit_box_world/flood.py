@@ -7,15 +7,15 @@ from seqtoolkit.sdk import Array, Arrays
 
 def pack(arrays: Arrays, mask: Array) -> Array:
     """Boards [n S S] of bool as rows of bits [n S], int64; S at most 62."""
-    powers = arrays.array([1 << bit for bit in range(mask.shape[2])], "int64")
-    return (arrays.cast(mask, "int64") * powers).sum(2)
+    return (arrays.cast(mask, "int64") << arrays.arange(mask.shape[2])).sum(2)
 
 
 def spread(reached: Array, free: Array) -> Array:
     """What is reached [n S] of rows of bits, and the free squares beside it: up, down, left, right."""
     grown = reached | (reached << 1) | (reached >> 1)
-    grown[:, 1:] |= reached[:, :-1]
-    grown[:, :-1] |= reached[:, 1:]
+    lower, upper = grown[:, 1:], grown[:, :-1]
+    lower |= reached[:, :-1]
+    upper |= reached[:, 1:]
     return reached | (grown & free)
 
 

@@ -147,6 +147,8 @@ class Generator:
         down, right = np.moveaxis(anchors[None] - anchors[:, None], 2, 0)
         near = (abs(down) <= 1) & (right >= -2)
         self.taken = [arrays.array(near & (right <= reach)) for reach in (1, 2)]
+        counts = self.rule.solution_length, self.rule.num_forward, self.rule.num_backward
+        self.counts = [arrays.array(each, "int64") for each in counts]
         blank = np.full((side, side), BORDER, np.uint8)
         inner = slice(self.margin, -self.margin)
         blank[inner, inner] = BACKGROUND
@@ -193,13 +195,8 @@ class Generator:
         """Lengths [n], how many boxes [n 1], and their contents and locks [n M] as numbers of the palette."""
         arrays, space, rule = self.arrays, self.arrays.space, self.rule
 
-        def among(column: int, values: object) -> Array:
-            table = arrays.array(values, "int64")
-            return table[(draws[:, column] * len(table)) >> HALF]
-
         lengths, forward, backward = (
-            among(column, values)
-            for column, values in enumerate((rule.solution_length, rule.num_forward, rule.num_backward))
+            table[(draws[:, column] * len(table)) >> HALF] for column, table in enumerate(self.counts)
         )
         path, grown = lengths[:, None], (forward * rule.branch_length)[:, None]
         counts = path + 1 + grown + backward[:, None]
