@@ -22,7 +22,14 @@ from seqtoolkit.sweep.board import table
 from seqtoolkit.sweep.design import Design
 from seqtoolkit.train.search import BARE
 
-OTHERS = {"lstm": "hidden_size", "gru": "hidden_size", "dnc": "hidden_size", "entnet": "cell_size"}
+OTHERS = {
+    "lstm": "hidden_size",
+    "gru": "hidden_size",
+    "dnc": "hidden_size",
+    "entnet": "cell_size",
+    "conv_lstm": "channels",
+    "feedforward": "hidden_size",
+}
 BY_RMC = "match_parameters=rmc"
 SMALL = [
     "batch.size=8",

@@ -96,7 +96,7 @@ def test_bad_inputs():
             call(inputs, state)
     with pytest.raises(ValueError, match=r"^inputs: wanted \[T B 3\], got \[7, 6, 3, 1, 1\]$"):
         ConvLSTM(3)(torch.zeros(7, 6, 3, 1, 1))
-    for bad in (state[0], state[:1], (*state, state[0]), "hc", None):
+    for bad in (state[0], state[:1], (*state, state[0]), "hc", {}):
         with pytest.raises(ValueError, match=r"^state: wanted h and c, got \w+$"):
             core(maps, bad)
     with pytest.raises(ValueError, match=r"^state: wanted c of the shape \[6, 2, 4, 5\], got \[5, 2, 4, 5\]$"):
