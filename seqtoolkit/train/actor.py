@@ -37,7 +37,7 @@ class Trajectory:
     truncated: Tensor
     """[T B] bool: where it was so by a limit alone"""
     afterwards: Tensor
-    """[T B]: the value of what was last seen of a truncated episode, as the head gives it; 0 elsewhere"""
+    """[T B]: the value of what was last seen of a truncated episode, at the scale of the rewards; 0 elsewhere"""
     episodes: Mapping[str, Tensor]
     """[total, count] each: of the episodes that have ended, `episode_return`, `episode_length`, and the environment's own"""
     state: State
@@ -87,6 +87,8 @@ class Actor:
         self.worlds = Worlds(environment, device)
         self.player = Player(model, environment.num_envs, autocast, seed)
         rows = environment.num_envs
+        self.mean, self.std = torch.zeros((), device=device), torch.ones((), device=device)
+        """From the head's values, as the head is now, to the scale of the rewards."""
         self._seen: Tensor | None = None
         self._first = torch.ones(rows, dtype=torch.bool, device=device)
         self._running = torch.zeros(
@@ -119,7 +121,7 @@ class Actor:
             afterwards = torch.zeros_like(chances)
             if made.finals is not None and len(made.finals):
                 cut = made.truncated.nonzero().squeeze(1)
-                afterwards[cut] = self.player.values(made.finals, cut).to(afterwards.dtype)
+                afterwards[cut] = (self.player.values(made.finals, cut) * self.std + self.mean).to(afterwards.dtype)
             self._count(made.rewards, ended, made.facts, episodes)
             kept = actions, chances, made.rewards.clone(), ended, made.truncated.clone(), afterwards
             rows.append(dict(zip(_COLUMNS, kept, strict=True)))

@@ -105,6 +105,7 @@ class ActorCritic(Learner):
         """Trajectories without end; the next one is being made while one is learned from, unless `lag` is 0."""
         while True:
             if self._pool is None:
+                self._follow()
                 yield self.actor()
                 continue
             trajectory = self.actor() if self._pending is None else self._pending.result()
@@ -144,12 +145,12 @@ class ActorCritic(Learner):
 
     def _valued(self, batch: Trajectory, values: Tensor, last: Tensor, log_ratios: Tensor) -> _Valued:
         """What the steps were worth: an episode that was cut is worth what was expected of it besides."""
-        rewards, afterwards = batch.rewards.to(values.dtype), batch.afterwards.to(values.dtype)
+        rewards = batch.rewards.to(values.dtype)
         if self.reward_clip is not None:
             rewards = rewards.clamp(-self.reward_clip, self.reward_clip)
         if self.popart is not None:
-            values, last, afterwards = (self.popart.denormalize(each) for each in (values, last, afterwards))
-        rewards = rewards + self.discount * afterwards * batch.truncated
+            values, last = self.popart.denormalize(values), self.popart.denormalize(last)
+        rewards = rewards + self.discount * batch.afterwards.to(values.dtype)
         discounts = self.discount * (~batch.ended).to(values.dtype)
         if self.returns == "vtrace":
             found = vtrace(rewards, discounts, values, last, log_ratios, trace=self.trace)
@@ -159,9 +160,12 @@ class ActorCritic(Learner):
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Give the actor the weights as they are now."""
-        own, theirs = (list(each.state_dict().values()) for each in (self.actor.model, self.model))
-        torch._foreach_copy_(own, theirs)
+        """Give the actor the weights, and the scale of the values, as they are now."""
+        if self.actor.model is not self.model:
+            own, theirs = (list(each.state_dict().values()) for each in (self.actor.model, self.model))
+            torch._foreach_copy_(own, theirs)
+        if self.popart is not None:
+            self.actor.mean, self.actor.std = self.popart.mean.clone(), self.popart.std
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that moves, but for the model's weights; a trajectory that is being made is waited for."""

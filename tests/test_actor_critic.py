@@ -1,0 +1,375 @@
+"""ActorCritic: acts, learns from what it did, and goes on exactly; an environment that fails is one line."""
+# ruff: noqa: D102, D103  what the parts of a test are is said in their names
+
+from copy import deepcopy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from seqtoolkit.flow.encoder import Project
+from seqtoolkit.flow.environment import Environment, Step, check_actions
+from seqtoolkit.flow.feedforward import Feedforward
+from seqtoolkit.flow.graph import Graph
+from seqtoolkit.flow.model import Model
+from seqtoolkit.flow.policy import ActorCritic as Head
+from seqtoolkit.flow.policy import log_probabilities, split
+from seqtoolkit.flow.spec import Spec
+from seqtoolkit.train.actor_critic import ActorCritic
+from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
+from seqtoolkit.train.episode import Episodes, play
+from seqtoolkit.train.evaluate import EvaluateSettings
+from seqtoolkit.train.loop import Fit, RunSettings
+from seqtoolkit.train.optimize import adam
+from seqtoolkit.train.player import Worlds
+
+CPU = torch.device("cpu")
+
+
+class Cue(Environment):
+    """A sign is seen at the first of `length` steps; the last action earns 1 where it is the sign's. With `cut` it never ends by itself."""
+
+    observation = Spec.parse("f32[B 3]")
+    actions = 2
+    measures = {"right": "higher"}  # noqa: RUF012  the contract has it so
+
+    def __init__(self, num_envs=4, seed=0, split="train", length=3, *, cut=False):
+        super().__init__(num_envs, seed, split)
+        self.length, self.cut = length, cut
+
+    def reset(self):
+        self.age, self.tick = np.zeros(self.num_envs, np.int64), 0
+        return self.look()
+
+    def look(self):
+        self.sign = (
+            self.arrays.bits(self.seed, self.split, (np.arange(self.num_envs) << 40) + self.tick - self.age, 1)[:, 0]
+            % 2
+        )
+        seen = np.zeros((self.num_envs, 3), np.float32)
+        seen[np.arange(self.num_envs), self.sign] = self.age == 0
+        seen[:, 2] = self.age
+        return seen
+
+    def step(self, actions):
+        check_actions(actions, self.actions)
+        last = self.age == self.length - 1
+        right = (last & (actions == self.sign)).astype(np.float32)
+        self.age, self.tick = np.where(last, 0, self.age + 1), self.tick + 1
+        seen = self.look()
+        ends = (np.zeros_like(last), last) if self.cut else (last, np.zeros_like(last))
+        return Step(seen, right, *ends, seen[last] if self.cut and last.any() else None, {"right": right})
+
+    def state_dict(self):
+        return {"age": torch.from_numpy(self.age.copy()), "tick": self.tick}
+
+    def load_state_dict(self, state):
+        self.age, self.tick = state["age"].numpy().copy(), state["tick"]
+        return self.look()
+
+    def render(self, world=0):
+        return np.full((2, 2, 3), self.age[world], np.uint8)
+
+    def scripted(self):
+        return {"knowing": lambda: self.sign, "left": lambda: np.zeros(self.num_envs, np.int64)}
+
+
+def acting(environment, core, seed=0, size=16):
+    """A graph whose model acts in an environment."""
+    torch.manual_seed(seed)
+    graph = Graph()
+    graph.origin = environment
+    encoder = Project(Spec.parse("f32[T B 3]"), size=8)
+    made = core(8, size)
+    graph.model = Model(encoder, made, Head(made.output_size, Spec.parse("i64<2>[T B]")))
+    return graph
+
+
+def learner_of(graph, **options):
+    return ActorCritic(graph, CPU, 100, "f32", **{"optimizer": partial(adam, lr=1e-2), "unroll": 5, **options})
+
+
+def taken(learner, count):
+    """What so many updates tell, and the trajectories."""
+    stream = learner.stream()
+    found = []
+    for _ in range(count):
+        trajectory = next(stream)
+        found.append((trajectory, learner.step(trajectory)))
+    return found
+
+
+def again(model, trajectory):
+    """The logarithms of the probabilities of what was done, by a model that reads the whole trajectory."""
+    with torch.no_grad():
+        predictions, _ = model(trajectory.inputs, trajectory.state, trajectory.first)
+    return log_probabilities(split(predictions)[0][:-1], trajectory.actions)
+
+
+def test_a_trajectory_is_what_the_policy_did(toy):
+    """Read whole, from the state in which acting began, the model gives each action the probability it was drawn with."""
+    learner = learner_of(acting(Cue(), toy.Plain), lag=0, unroll=7)
+    one, two = learner.actor(), learner.actor()
+    for trajectory in (one, two):
+        torch.testing.assert_close(again(learner.model, trajectory), trajectory.log_probabilities)
+        assert trajectory.size == 28
+    assert torch.equal(one.inputs[-1], two.inputs[0])
+    assert torch.equal(one.first[-1], two.first[0])
+    assert two.first.any(1).tolist() == [False, False, True, False, False, True, False, False]
+    assert torch.equal(one.first[1:], one.ended)
+
+
+def test_acting_ahead_is_one_update_behind(toy):
+    """With lag 1 a trajectory is of the weights before the update that was under way; with lag 0 of the newest."""
+    for lag in (0, 1):
+        learner = learner_of(acting(Cue(), toy.Plain), lag=lag)
+        stream, former = learner.stream(), []
+        for update in range(4):
+            former.append(deepcopy(learner.model))
+            trajectory = next(stream)
+            behind = former[max(0, update - lag)]
+            torch.testing.assert_close(again(behind, trajectory), trajectory.log_probabilities)
+            learner.step(trajectory)
+        assert not torch.allclose(again(learner.model, trajectory), trajectory.log_probabilities)
+
+
+@pytest.mark.parametrize("returns", ["vtrace", "gae"])
+def test_the_loss_is_the_published_one(toy, returns):
+    """The loss of an update is that of the definition, computed a step and a world at a time."""
+    learner = learner_of(
+        acting(Cue(cut=True), toy.Plain), returns=returns, lag=0, entropy_cost=0.1, value_cost=0.7, trace=0.9
+    )
+    trajectory = learner.actor()
+    with torch.no_grad():
+        predictions, _ = learner.model(trajectory.inputs, trajectory.state, trajectory.first)
+    logits, values = (each.double() for each in split(predictions))
+    total, discount, trace = 0.0, learner.discount, learner.trace
+    for world in range(4):
+        for begin in range(5):
+            advantage, weight = 0.0, 1.0
+            for step in range(begin, 5):
+                after = trajectory.afterwards[step, world] if trajectory.ended[step, world] else values[step + 1, world]
+                error = trajectory.rewards[step, world] + discount * after - values[step, world]
+                advantage += weight * float(error)
+                weight *= trace * discount * (not trajectory.ended[step, world])
+            chances = logits[begin, world].softmax(-1)
+            chosen = chances[trajectory.actions[begin, world]].log()
+            entropy = -(chances * chances.log()).sum()
+            total += float(-advantage * chosen + 0.7 / 2 * advantage**2 - 0.1 * entropy)
+    assert float(learner.step(trajectory)["loss"]) == pytest.approx(total / 20, rel=1e-4)
+
+
+def test_what_is_cut_is_worth_what_was_expected(toy):
+    """The value of what was last seen counts where an episode was cut, and only there; an end by the rules is worth nothing more."""
+    cut, ended = (learner_of(acting(Cue(cut=each), toy.Plain), lag=0).actor() for each in (True, False))
+    assert (cut.afterwards != 0).equal(cut.truncated)
+    assert cut.truncated.equal(cut.ended)
+    assert cut.truncated.any()
+    assert not ended.truncated.any()
+    assert not ended.afterwards.any()
+    assert ended.ended.equal(cut.ended)
+
+
+def test_expectations_are_at_the_scale_of_the_rewards(toy):
+    """Values learned at a scale of their own are brought back by the scale that the policy acted with, one update behind or not."""
+    for lag in (0, 1):
+        learner = learner_of(acting(Cue(cut=True), Feedforward), lag=lag, normalize_values=True)
+        stream, former = learner.stream(), []
+        for update in range(4):
+            former.append((deepcopy(learner.model), learner.popart.mean.clone(), learner.popart.std.clone()))
+            trajectory = next(stream)
+            model, mean, std = former[max(0, update - lag)]
+            learner.step(trajectory)
+        with torch.no_grad():
+            predictions, _ = model(trajectory.inputs, model.core.initial_state(4))
+        values = split(predictions)[1][1:] * std + mean  # without memory; what is seen last is as what is seen first
+        torch.testing.assert_close(trajectory.afterwards, values.where(trajectory.truncated, 0).float())
+
+
+def test_rewards_are_clipped_for_learning_alone(toy):
+    """A smaller reward is learned from; the return of the episodes is what was earned."""
+    learner, plain = (learner_of(acting(Cue(), toy.Plain), reward_clip=clip, lag=0) for clip in (0.25, None))
+    one, other = taken(learner, 1)[0][1], taken(plain, 1)[0][1]
+    assert torch.equal(one["episode_return"], other["episode_return"])
+    assert one["episode_return"][0] > 0
+    assert float(one["value_loss"]) < float(other["value_loss"])
+
+
+def fit_of(folder, toy, steps=12, **options):
+    graph = acting(Cue(), toy.Plain)
+    learner = learner_of(graph, **options)
+    settings = EvaluateSettings(every=5, examples=6, samples=1)
+    evaluation = Episodes(graph, Cue(2, 0, "valid"), 6, 1)
+    run = RunSettings(steps=steps, log_every=2, checkpoint_every=4)
+    return Fit(learner, run, settings, evaluation, Checkpoints(folder), toy.Witness())
+
+
+@pytest.mark.parametrize(
+    "options", [{"lag": 1}, {"lag": 0, "returns": "gae"}, {"lag": 1, "normalize_values": True}], ids=str
+)
+def test_a_resumed_run_is_the_same(toy, tmp_path, options):
+    """A run that stops after any checkpoint and goes on has the weights, the logs and the evaluations of one that never stopped."""
+    whole = fit_of(tmp_path / "whole", toy, **options)
+    whole()
+    fit_of(tmp_path / "cut", toy, 7, **options)()
+    later = fit_of(tmp_path / "cut", toy, **options)
+    later.learner.model.load_state_dict(load_weights(tmp_path / "cut" / "step_00000007"))
+    later.load_state_dict(load_state(tmp_path / "cut" / "step_00000007"))
+    later()
+    for name, each in whole.learner.model.state_dict().items():
+        assert torch.equal(each, later.learner.model.state_dict()[name]), name
+    assert later.relay.evaluations[-2:] == whole.relay.evaluations[-2:]
+    same = [
+        {name: value for name, value in row.items() if name.startswith("train/")} for _, row in whole.relay.logs[-2:]
+    ]
+    assert same == [{name: row[name] for name in row if name.startswith("train/")} for _, row in later.relay.logs[-2:]]
+    assert whole.window.examples == later.window.examples == 12 * 5 * 4
+
+
+def test_memory_is_learned(toy):
+    """A core with memory learns which action the sign at the beginning asked for."""
+    learner = learner_of(acting(Cue(32), toy.Plain), unroll=6, trace=0.95, entropy_cost=0.003)
+    *_, (_, told) = taken(learner, 120)
+    total, count = told["episode_return"].tolist()
+    assert total / count > 0.95
+
+
+def test_the_same_seed_learns_the_same(toy):
+    """Acting on a thread of its own changes no number: two learners of one seed tell the same, update by update."""
+    one, two = (taken(learner_of(acting(Cue(), toy.Plain)), 8) for _ in range(2))
+    for (_, told), (_, other) in zip(one, two, strict=True):
+        assert all(torch.equal(torch.as_tensor(told[name]), torch.as_tensor(other[name])) for name in told)
+
+
+class Failing(Cue):
+    """Does something wrong in its tenth step."""
+
+    def __init__(self, fault, **given):
+        super().__init__(**given)
+        self.fault = fault
+
+    def step(self, actions):
+        made = super().step(actions)
+        if self.tick != 10:
+            return made
+        if self.fault == "raises":
+            raise RuntimeError("the wheels\nfell off")
+        rewards, seen = made.rewards.copy(), made.observations.copy()
+        if self.fault == "nan reward":
+            rewards[2] = np.nan
+        if self.fault == "nan seen":
+            seen[1, 2] = np.inf
+        if self.fault == "shape":
+            seen = seen[:, :2]
+        if self.fault == "dtype":
+            seen = seen.astype(np.int64)
+        if self.fault == "rewards":
+            rewards = rewards[:3]
+        return made._replace(rewards=rewards, observations=seen)
+
+
+FAULTS = {
+    "raises": "environment Failing: step 9: RuntimeError: the wheels fell off",
+    "nan reward": "environment Failing: the reward nan in world 2, 1 steps ago: it has to be finite",
+    "nan seen": "environment Failing: the observation inf in world 1, 1 steps ago: it has to be finite",
+    "shape": r"environment Failing: step 10: wanted observations f32\[B 3\] of 4 worlds, got float32 \[4, 2\]",
+    "dtype": r"environment Failing: step 10: wanted observations f32\[B 3\] of 4 worlds, got int64 \[4, 3\]",
+    "rewards": r"environment Failing: step 10: wanted rewards, ends and facts \[4\], got \[3\]",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("lag", [0, 1])
+def test_an_environment_that_fails_is_one_line_and_the_last_checkpoint_is_whole(toy, tmp_path, fault, lag):
+    """The run ends with what went wrong, where and in which world; what was saved before can be read and gone on from."""
+    graph = acting(Failing(fault), toy.Plain)
+    learner = learner_of(graph, lag=lag, unroll=2)
+    run = RunSettings(steps=50, checkpoint_every=1)
+    evaluation = Episodes(graph, Cue(2, 0, "valid"), 2)
+    fit = Fit(learner, run, EvaluateSettings(every=0), evaluation, Checkpoints(tmp_path), toy.Witness())
+    with pytest.raises(ValueError, match=FAULTS[fault]) as caught:
+        fit()
+    assert "\n" not in str(caught.value)
+    last = Checkpoints(tmp_path).find("last")
+    assert int(last.name[-1]) == 4 - lag
+    learner.load_state_dict(load_state(last)["learner"])
+
+
+def test_settings_that_cannot_be_are_named(toy):
+    """Each is one line that begins with its name."""
+    bad = {
+        "unroll": 0,
+        "discount": 1.5,
+        "trace": -0.1,
+        "entropy_cost": -1.0,
+        "value_cost": float("nan"),
+        "reward_clip": 0.0,
+    }
+    for name, value in bad.items():
+        with pytest.raises(ValueError, match=f"^{name}: wanted"):
+            learner_of(acting(Cue(), toy.Plain), **{name: value})
+    with pytest.raises(ValueError, match="learns from an environment, got a source"):
+        learner_of(toy.graph())
+    with pytest.raises(ValueError, match="learns from a source, got an environment"):
+        toy.learner(toy.graph()).__class__(acting(Cue(), toy.Plain), CPU, 3, "f32")
+
+
+def test_worlds_of_another_number_cannot_be_gone_on_with(toy):
+    """A state of other worlds is refused by the setting that it concerns."""
+    learner, other = learner_of(acting(Cue(), toy.Plain)), learner_of(acting(Cue(5), toy.Plain))
+    taken(learner, 2)
+    with pytest.raises(ValueError, match=r"environment\.num_envs: wanted 4, as before"):
+        other.load_state_dict(learner.state_dict())
+
+
+class Uneven(Cue):
+    """Even worlds have episodes of one step, odd ones of nine."""
+
+    def step(self, actions):
+        made = super().step(actions)
+        last = np.where(np.arange(self.num_envs) % 2, self.tick % 9 == 0, True)
+        return made._replace(terminated=last, rewards=np.ones(self.num_envs, np.float32), facts={"right": last * 1.0})
+
+
+def test_each_world_plays_its_share():
+    """Short episodes do not come in the place of long ones: of 4 worlds the first 10 episodes are 3, 3, 2 and 2."""
+    found = list(play(Worlds(Uneven(length=10**6), CPU), lambda seen, first: first.long(), 10))
+    assert sorted(each.number for each in found) == list(range(10))
+    assert [each.facts["episode_length"] for each in sorted(found, key=lambda each: each.number)] == [1, 9] * 5
+
+
+def test_an_evaluation_is_the_same_every_time(toy):
+    """Its worlds begin anew, its draws too; greedy ones are of the likeliest actions; the mean is over all episodes."""
+    graph = acting(Cue(), toy.Plain)
+    learner = learner_of(graph)
+    sampled, greedy = (Episodes(graph, Cue(3, 0, "test"), 50, 2, greedy=each) for each in (False, True))
+    one, two = sampled(learner.update), sampled(learner.update)
+    assert one.metrics == two.metrics
+    assert list(one.metrics) == ["test/episode_return", "test/episode_length", "test/right"]
+    assert one.metrics["test/episode_length"] == 3
+    assert greedy(learner.update).metrics != one.metrics
+    assert [each.answer for each in one.samples] == [f"return {int(r)} in 3 steps, right {int(r)}" for r in earned(one)]
+    assert sampled(learner.update, lambda: True) is None
+
+
+def earned(evaluated):
+    return [replay.rewards.sum() for replay in evaluated.replays]
+
+
+def test_a_replay_shows_an_episode_and_no_other(toy):
+    """Its frames are what the world looked like until its end; the first frame of the next episode is none of it."""
+    graph = acting(Cue(), toy.Plain)
+    (replay,) = Episodes(graph, Cue(3), 4, 1)(learner_of(graph).update).replays
+    assert replay.frames[:, 0, 0, 0].tolist() == [0, 1, 2, 2]
+    assert replay.rewards.shape == (3,)
+
+
+def test_players_by_rule_play_in_the_same_worlds(toy):
+    """What a random policy and the scripted players reach is found beside the model's: a player who knows is always right."""
+    found = Episodes(acting(Cue(), toy.Plain), Cue(8, 0, "valid"), 400).baselines()
+    assert list(found) == ["valid/random_return", "valid/knowing_return", "valid/left_return"]
+    assert found["valid/knowing_return"] == 1
+    assert 0.4 < found["valid/random_return"] < 0.6
+    with pytest.raises(ValueError, match="examples: wanted a number of episodes"):
+        Episodes(acting(Cue(), toy.Plain), Cue(), None)
