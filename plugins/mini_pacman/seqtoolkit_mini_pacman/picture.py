@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from seqtoolkit.sdk import Array, Arrays
@@ -75,6 +77,7 @@ def _palette() -> np.ndarray:
     return np.array(COLORS, np.uint8)
 
 
+@cache
 def _windows(view: int) -> tuple[np.ndarray, np.ndarray]:
     """The cells seen from each square [SQUARES view²+1], the last one spare; where in there each square is seen, flat."""
     half = view // 2

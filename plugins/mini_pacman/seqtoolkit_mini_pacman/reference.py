@@ -64,8 +64,8 @@ class World:
     def picture(self) -> np.ndarray:
         """The whole board in colour [15 19 3]."""
         board = WALLS.copy()
-        for place in self.food:
-            board[place] = (0, 0, 255)
+        if self.food:
+            board[tuple(zip(*self.food, strict=True))] = (0, 0, 255)
         for place in self.pills:
             board[place] = (0, 255, 255)
         for place, _ in self.ghosts:
