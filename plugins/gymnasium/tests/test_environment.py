@@ -7,6 +7,7 @@ from functools import partial
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from seqtoolkit.sdk import counter_bits
@@ -75,13 +76,31 @@ class Shown(gymnasium.Env):
         return self.shown, 0, False, False, {}
 
 
+class Worn(gymnasium.Env):
+    """Counts to two in the same array again and again."""
+
+    observation_space, action_space = spaces.Box(0, 9, (1,)), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        """Begin at 0."""
+        super().reset(seed=seed)
+        self.seen = getattr(self, "seen", np.zeros(1, np.float32))
+        self.seen[:] = 0
+        return self.seen, {}
+
+    def step(self, action):
+        """One more."""
+        self.seen += 1
+        return self.seen, 1, bool(self.seen == 2), False, {}
+
+
 @pytest.fixture(autouse=True, scope="module")
 def registered():
     """The toys, known to Gymnasium by their names."""
-    for each in (Odd, Shown):
+    for each in (Odd, Shown, Worn):
         gymnasium.register(f"{each.__name__}-v0", each)
     yield
-    for each in (Odd, Shown):
+    for each in (Odd, Shown, Worn):
         del gymnasium.registry[f"{each.__name__}-v0"]
 
 
@@ -215,6 +234,15 @@ def test_terminated_is_not_truncated():
     assert steps[-1].finals is None
 
 
+def test_arrays_that_are_written_again():
+    """What an environment writes over is kept as it was: observations, and the last of an episode."""
+    worlds = GymnasiumWorlds("Worn-v0", num_envs=2)
+    worlds.finals_of = "ended"
+    first, (second, third) = worlds.reset(), walk(worlds, 2)
+    assert [first.tolist(), second.observations.tolist()] == [[[0], [0]], [[1], [1]]]
+    assert [third.observations.tolist(), third.finals.tolist()] == [[[0], [0]], [[2], [2]]]
+
+
 def test_what_cannot_be_resumed_is_refused():
     """A snapshot of an environment whose chance is not its seed's is refused, and says why."""
     worlds = GymnasiumWorlds("Odd-v0", num_envs=2, options={"fault": "wild"})
@@ -226,6 +254,9 @@ def test_what_cannot_be_resumed_is_refused():
         ValueError, match=r"^Odd-v0, world 0, at step 5 of its episode 0: the same actions have led elsewhere"
     ):
         again.load_state_dict(worlds.state_dict())
+    more = {"lengths": torch.tensor([9, 9]), "actions": torch.zeros(18, dtype=torch.int64)}
+    with pytest.raises(ValueError, match="at step 8 of its episode 0: the same actions have led elsewhere"):
+        again.load_state_dict(worlds.state_dict() | more)
     other = GymnasiumWorlds("Odd-v0", num_envs=2, options={"fault": "nan"})
     with pytest.raises(ValueError, match="the state is of other worlds"):
         other.load_state_dict(worlds.state_dict())
