@@ -24,3 +24,9 @@ def __getattr__(name: str) -> Any:
 def environments() -> dict[str, str]:
     """The worlds of keys and boxes."""
     return {"box_world": "seqtoolkit_box_world.environment:BoxWorld"}
+
+
+@hookimpl
+def pipelines() -> str:
+    """The experiments."""
+    return "seqtoolkit_box_world:pipelines"

@@ -24,3 +24,9 @@ def __getattr__(name: str) -> Any:
 def environments() -> dict[str, str]:
     """Worlds of any environment of Gymnasium."""
     return {"gymnasium": "seqtoolkit_gymnasium.environment:GymnasiumWorlds"}
+
+
+@hookimpl
+def pipelines() -> str:
+    """The experiments."""
+    return "seqtoolkit_gymnasium:pipelines"

@@ -24,3 +24,9 @@ def __getattr__(name: str) -> Any:
 def environments() -> dict[str, str]:
     """The mazes."""
     return {"mini_pacman": "seqtoolkit_mini_pacman.environment:MiniPacman"}
+
+
+@hookimpl
+def pipelines() -> str:
+    """The experiments."""
+    return "seqtoolkit_mini_pacman:pipelines"

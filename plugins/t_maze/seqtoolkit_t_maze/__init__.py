@@ -24,3 +24,9 @@ def __getattr__(name: str) -> Any:
 def environments() -> dict[str, str]:
     """The maze."""
     return {"t_maze": "seqtoolkit_t_maze.environment:TMaze"}
+
+
+@hookimpl
+def pipelines() -> str:
+    """The experiments."""
+    return "seqtoolkit_t_maze:pipelines"
