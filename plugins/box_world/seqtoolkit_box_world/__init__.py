@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from seqtoolkit.sdk import hookimpl
+from seqtoolkit.sdk import hookimpl, offer_environments
 
 if TYPE_CHECKING:
     from seqtoolkit_box_world.environment import BoxWorld
@@ -30,3 +30,6 @@ def environments() -> dict[str, str]:
 def pipelines() -> str:
     """The experiments."""
     return "seqtoolkit_box_world:pipelines"
+
+
+offer_environments(environments())

@@ -120,9 +120,9 @@ class BoxWorld(Environment):
         truncated = late & ~terminated
         if self.rule.dynamics == "released":
             terminated, truncated = terminated | late, truncated & False
-        cut = arrays.rows(truncated)
-        finals = self.observe(cut) if len(cut) else None
         ended = arrays.rows(terminated | truncated)
+        cut = ended if self.finals_of == "ended" else arrays.rows(truncated)
+        finals = self.observe(cut) if len(cut) else None
         if len(ended):
             self._begin(ended)
         solved = {"solved": arrays.cast(gem, "float32")}

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from seqtoolkit.sdk import hookimpl
+from seqtoolkit.sdk import hookimpl, offer_environments
 
 if TYPE_CHECKING:
     from seqtoolkit_mini_pacman.environment import MiniPacman
@@ -30,3 +30,6 @@ def environments() -> dict[str, str]:
 def pipelines() -> str:
     """The experiments."""
     return "seqtoolkit_mini_pacman:pipelines"
+
+
+offer_environments(environments())

@@ -112,7 +112,7 @@ class MiniPacman(Environment):
         facts = {"level": a.cast(w.level, "float32"), "food": a.cast(w.eaten, "float32")}
         rows, finals = a.rows(terminated | truncated), None
         if len(rows):
-            cut = rows[truncated[rows]]
+            cut = rows if self.finals_of == "ended" else rows[truncated[rows]]
             finals = self._paint(w.picked(cut)) if len(cut) else None
             self._begin(rows)
         return Step(self._paint(w), a.cast(points, "float32") * 0.1, terminated, truncated, finals, facts)

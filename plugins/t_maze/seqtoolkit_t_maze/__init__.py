@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from seqtoolkit.sdk import hookimpl
+from seqtoolkit.sdk import hookimpl, offer_environments
 
 if TYPE_CHECKING:
     from seqtoolkit_t_maze.environment import TMaze
@@ -30,3 +30,6 @@ def environments() -> dict[str, str]:
 def pipelines() -> str:
     """The experiments."""
     return "seqtoolkit_t_maze:pipelines"
+
+
+offer_environments(environments())

@@ -86,8 +86,10 @@ class TMaze(Environment):
         self.square = where(moved, ahead, self.square)
         self.age, self.tick = self.age + 1, self.tick + 1
         truncated = (self.age >= self.limit) & ~terminated
-        finals = self._observe()[truncated] if bool(truncated.any()) else None
-        self._begin(terminated | truncated)
+        ended = terminated | truncated
+        cut = ended if self.finals_of == "ended" else truncated
+        finals = self._observe()[cut] if bool(cut.any()) else None
+        self._begin(ended)
         facts = {"right": cast(right, "float32")}
         return Step(self._observe(), cast(rewards, "float32"), terminated, truncated, finals, facts)
 
