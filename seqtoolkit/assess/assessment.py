@@ -24,7 +24,8 @@ class Cell:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """`loss` and the pipeline's."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """95 %: of the metrics that are shares Wilson's, of as many draws as there are examples; of means over episodes normal."""
+    """95 %: of the metrics that are shares Wilson's, of as many draws as there are examples; of means over episodes normal,
+    but Wilson's of what is 0 or 1."""
     trained: bool = False
     """Whether the model was trained on examples of this difficulty."""
     error: str | None = None

@@ -191,5 +191,8 @@ def _played(graph: Graph, trial: _Trial, update: Update) -> Cell:
     facts = {name: [each.facts.get(name, math.nan) for each in episodes] for name in graph.better}
     values = {name: fmean(each) for name, each in facts.items()}
     spread = {name: each for name, each in facts.items() if len(each) > 1 and math.isfinite(values[name])}
-    intervals = {name: normal(each) for name, each in spread.items()}
+    intervals = {
+        name: wilson(values[name], len(each)) if {*each} == {0.0, 1.0} else normal(each)
+        for name, each in spread.items()
+    }
     return Cell(at, len(episodes), values, intervals, trained=trial.trained)

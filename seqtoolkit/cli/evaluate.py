@@ -84,7 +84,10 @@ def _print(found: Assessment) -> None:
     shape = [_single, _list, _square][len(found.axes)] if len(found.axes) < 3 else _list
     shape(found, console)
     if any(cell.intervals for cell in found.cells):
-        told = {"examples": "Wilson's, an example being one draw", "episodes": "normal, of a mean over episodes"}
+        told = {
+            "examples": "Wilson's, an example being one draw",
+            "episodes": "normal, of a mean over episodes; Wilson's of what is 0 or 1",
+        }
         console.print(f"95 % intervals: {told[found.counted]}", soft_wrap=True)
     if found.axes and any(cell.trained for cell in found.cells):
         console.print("* of a difficulty that it was trained on", soft_wrap=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
 from seqtoolkit.compare.statistic import Better
 from seqtoolkit.host.problem import suggest
-from seqtoolkit.host.registry import PartError, discover
+from seqtoolkit.host.registry import PartError, Registry, discover
 from seqtoolkit.record import Record
 
 TAKEN = ("examples", "seconds")
 """What the training had taken by each step."""
 RETURN = "episode_return"
 """What evaluations of a model that acts report first."""
+_EPISODES = ("valid/", "test/")
 _LOWER = ("loss", "perplexity", "error")
 
 
@@ -46,7 +48,10 @@ def choose(known: set[str], wanted: Sequence[str], config: Mapping[str, str]) ->
 
 
 def better(name: str) -> Better:
-    """Whether higher or lower is better: as the metric's part says, losses are better lower, returns higher; None where not known."""
+    """Whether higher or lower is better: as the metric's part says, losses are better lower, returns higher.
+
+    Of what is measured of episodes, as their environment says. None where it is not known.
+    """
     quantity = name.rpartition("/")[2]
     registry = discover()
     if quantity in registry.owned("metric"):
@@ -56,7 +61,19 @@ def better(name: str) -> Better:
             return None
     if quantity.endswith("_return"):
         return "higher"
-    return "lower" if quantity.endswith(_LOWER) else None
+    if quantity.endswith(_LOWER):
+        return "lower"
+    return _measured(registry, quantity) if name.startswith(_EPISODES) else None
+
+
+def _measured(registry: Registry, quantity: str) -> Better:
+    """Which values are better of what an environment measures of its episodes, as the first says that measures it."""
+    for name in registry.names("environment"):
+        with suppress(PartError):
+            measures = getattr(registry.resolve("environment", name), "measures", {})
+            if quantity in measures:
+                return measures[quantity]
+    return None
 
 
 def final(record: Record, name: str) -> float:
