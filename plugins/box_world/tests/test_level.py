@@ -131,6 +131,20 @@ def test_a_level_is_spaced_and_leads_to_the_gem(seed, rule):
         assert len(solution(level)) >= 2 * level.length + 1
 
 
+def test_boxes_come_as_close_as_they_may():
+    """One free square between two in a row, also right of the loose key, which has no lock, and never less."""
+    generator = Generator(Arrays(), 0, "train", CROWDED)
+    levels = generator.draw(np.arange(300), np.zeros(300, np.int64))
+    found = {"left": set(), "key": set(), "box": set()}
+    for which in range(300):
+        boxes = generator.level(levels, which).boxes
+        for one, two in product(boxes, boxes[1:]):
+            if one is not two and abs(one.y - two.y) <= 1:
+                right = "key" if one is boxes[0] else "box"
+                found[right if two.x > one.x else "left"].add(abs(two.x - one.x))
+    assert {name: min(gaps) for name, gaps in found.items()} == {"left": 3, "key": 2, "box": 3}
+
+
 def test_a_level_is_its_worlds_and_episodes_own():
     """Drawn alone or with others, a level is the same, redrawn ones too; those of other episodes and worlds differ."""
     generator = Generator(Arrays(), 3, "test", CROWDED)
