@@ -46,11 +46,18 @@ def test_tests_pass_at_once(form, tmp_path):
     [
         ("core.py", "return state, state", "return state.flip(0), state", "rows"),
         ("source.py", "self.split, indexes,", "self.split, indexes - indexes[0],", "order"),
+        pytest.param(
+            "environment.py",
+            "arrays.arange(self.num_envs) << 40",
+            "self.num_envs << 40",
+            "apart",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_tests_see_what_breaks(file, right, wrong, law, tmp_path):
     """A change that breaks a law makes the distribution's own tests fail, by the name of the law."""
-    form = "core" if file == "core.py" else "task"
+    form = {"source.py": "task"}.get(file, file.removesuffix(".py"))
     target = write(form, f"my_{form}", tmp_path, discover())
     path = target / f"seqtoolkit_my_{form}" / file
     text = path.read_text()
@@ -81,7 +88,7 @@ def test_types_are_right(tmp_path):
 def test_distribution_is_whole(form, tmp_path):
     """It has the files of a distribution, none with a gap, and says of itself what this toolkit needs to hear."""
     target = write(form, "my_part", tmp_path, discover())
-    part = {"core": "core", "task": "source"}[form]
+    part = {"task": "source"}.get(form, form)
     files = {path.relative_to(target).as_posix(): path.read_text() for path in target.rglob("*") if path.is_file()}
     package = {
         f"seqtoolkit_my_part/{name}" for name in ("__init__.py", "py.typed", f"{part}.py", "pipelines/my_part.yaml")
@@ -171,10 +178,10 @@ def test_kinds_have_names_of_their_own(tmp_path):
     ("form", "hint"), [("cell", ""), ("cores", "; did you mean core?"), ("Task", "; did you mean task?")]
 )
 def test_unknown_kind_is_refused(form, hint, tmp_path):
-    """There are cores and tasks; what is like one of them is said."""
+    """There are cores, tasks and environments; what is like one of them is said."""
     with pytest.raises(ScaffoldError) as caught:
         write(form, "mine", tmp_path, discover())
-    wanted = "KIND: wanted core (a memory core) or task (a source of examples)"
+    wanted = "KIND: wanted core (a memory core), task (a source of examples) or environment (worlds to act in)"
     assert str(caught.value) == f"{wanted}, got {form!r}{hint}"
 
 

@@ -12,11 +12,13 @@ from seqtoolkit.host.registry import discover
 
 
 def new(
-    kind: Annotated[str, typer.Argument(help="core: a memory core. task: a source of examples.")],
+    kind: Annotated[
+        str, typer.Argument(help="core: a memory core. task: a source of examples. environment: worlds to act in.")
+    ],
     name: Annotated[str, typer.Argument(help="Its name in pipelines: lower-case letters, digits and _.")],
     into: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder in which to make the folder NAME.")] = Path(),
 ) -> None:
-    """Begin a plugin: a distribution of its own, with a core or a task that runs, its tests and a pipeline.
+    """Begin a plugin: a distribution of its own, with a core, a task or an environment that runs, its tests and a pipeline.
 
     It is the folder FOLDER/NAME, with the package seqtoolkit_NAME.
 

@@ -27,7 +27,7 @@ class Arrays:
     def array(self, values: Any, dtype: str | None = None) -> Array:
         """Values as an array here: a copy. dtype by its name: bool, uint8, int16, int32, int64, float32."""
         if self.device is None:
-            values = values.cpu() if isinstance(values, torch.Tensor) else values
+            values = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
             return np.array(values, None if dtype is None else np.dtype(dtype))
         made = torch.as_tensor(np.array(values) if not isinstance(values, torch.Tensor) else values)
         return made.to(self.device, None if dtype is None else getattr(torch, dtype), copy=True)

@@ -34,7 +34,7 @@ class ScaffoldError(ValueError):
 
 
 def write(form: str, name: str, folder: Path, registry: Registry) -> Path:
-    """Write the distribution of a new core or task to `folder`/`name`, whole or not at all.
+    """Write the distribution of a new core, environment or task to `folder`/`name`, whole or not at all.
 
     Args:
         form: One of `FORMS`.
@@ -50,7 +50,8 @@ def write(form: str, name: str, folder: Path, registry: Registry) -> Path:
     """
     if form not in FORMS:
         raise ScaffoldError(
-            f"KIND: wanted core (a memory core) or task (a source of examples), got {show(form)}{suggest(form, FORMS)}"
+            "KIND: wanted core (a memory core), task (a source of examples) or environment (worlds to act in), "
+            f"got {show(form)}{suggest(form, FORMS)}"
         )
     kind = tomllib.loads((_HOME / form / "form.toml").read_text(encoding="utf-8"))
     _require_name(name)
@@ -131,6 +132,7 @@ def _values(name: str, kind: dict[str, str]) -> dict[str, str]:
         "hook": KINDS[kind["part"]],
         "library": ranges[kind["library"]],
         "partner": kind["partner"],
+        "small": kind["small"],
         "toolkit": f">={major}.{minor},<{above}",
         "python": host["Requires-Python"],
     }

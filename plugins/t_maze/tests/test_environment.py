@@ -98,8 +98,15 @@ def episodes(maze, player, steps):
 @pytest.mark.parametrize("length", [1, 6, 20])
 def test_who_forgets_is_right_half_the_time(length):
     """`forgetful` is as good as the README says: right half the time, a return of 1.95, in length + 1 steps."""
-    maze = TMaze(num_envs=2000, length=length)
-    returns, lengths, right = episodes(maze, maze.scripted()["forgetful"], 5 * (length + 1)).T
+    maze, taken = TMaze(num_envs=2000, length=length), set()
+
+    def player():
+        actions = maze.scripted()["forgetful"]()
+        taken.update(actions)
+        return actions
+
+    returns, lengths, right = episodes(maze, player, 5 * (length + 1)).T
+    assert taken == {NORTH, EAST, SOUTH}
     assert len(right) == 10_000
     assert (lengths == length + 1).all()
     assert abs(right.mean() - 0.5) < 0.025  # five standard deviations
