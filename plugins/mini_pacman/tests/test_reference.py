@@ -46,24 +46,49 @@ def numbers(environment):
     return np.concatenate([row, np.sort(w.pills, 1), ghosts], 1)
 
 
-def compare(mode, dynamics, view, count, steps, level=1, frame_cap=300, seed=0):
+def begin(environment, worlds, level):
+    """Begin a level in all worlds of both."""
+    count = len(worlds)
+    environment._level(np.arange(count), np.full(count, level), LEVELS)
+    for world in worlds:
+        world._new_level(level, LEVELS)
+
+
+def crowd(environment, worlds, chance):
+    """Begin a level of five ghosts, these and pills where Pacman is or beside it or nowhere near, in the level's last step."""
+    begin(environment, worlds, 9)
+    w = environment.worlds
+    for index, world in enumerate(worlds):
+        here = int(w.pacman[index])
+        beside = int(environment.moves[here * 5 + chance.integers(5)])
+        pill, ghost = chance.choice([here, beside, maze.NOWHERE]), chance.choice([here, beside])
+        facing = int(chance.integers(maze.FACINGS))
+        w.pills[index], world.pills = pill, [] if pill == maze.NOWHERE else [maze.PLACES[pill]] * 2
+        w.ghosts[index][w.ghosts[index] != maze.GONE] = ghost * maze.FACINGS + facing
+        for each in world.ghosts:
+            each[:] = [maze.PLACES[ghost], facing]
+        w.timer[index] = world.timer = max(0, environment.limit - 1)
+
+
+def compare(mode, dynamics, view, count, steps, level=1, frame_cap=300, seed=0, *, crowded=False):
     """Take steps in `count` worlds by chance, wandering and greedy in turn, and demand the same of both in each; how many deaths."""
     environment = MiniPacman(count, seed, "valid", mode, dynamics, view, frame_cap=frame_cap)
     seen = environment.reset()
     worlds = [World(mode, dynamics, drawer(seed, "valid", index), frame_cap, view) for index in range(count)]
     if level > 1:
-        environment._level(np.arange(count), np.full(count, level), LEVELS)
+        begin(environment, worlds, level)
         seen = environment._paint(environment.worlds)
-        for world in worlds:
-            world._new_level(level, LEVELS)
     chance = np.random.default_rng(seed)
     players = [*environment.scripted().values(), lambda: chance.integers(0, environment.actions, count)]
     deaths = 0
     for at in range(steps):
+        if crowded:
+            crowd(environment, worlds, chance)
+            seen = environment._paint(environment.worlds)
         case = f"{mode}, {dynamics}, view {view}, step {at}"
         assert (seen == np.stack([world.observation() for world in worlds])).all(), case
         assert (numbers(environment) == [as_numbers(world) for world in worlds]).all(), case
-        actions = players[at // 60 % 3]()
+        actions = players[-1 if crowded else at // 60 % 3]()
         step = environment.step(actions)
         seen, finals = step.observations, []
         for index, world in enumerate(worlds):
@@ -84,7 +109,14 @@ def compare(mode, dynamics, view, count, steps, level=1, frame_cap=300, seed=0):
 def test_every_step_is_the_references(mode, dynamics):
     """Observations, rewards, ends and all that moves are those of the slow world: in all modes, at the first level and at the ninth."""
     assert compare(mode, dynamics, view=0, count=20, steps=180, frame_cap=100)
-    assert compare(mode, dynamics, view=5, count=20, steps=120, level=9, frame_cap=40)
+    assert compare(mode, dynamics, view=5, count=20, steps=90, level=9, frame_cap=40)
+
+
+@pytest.mark.parametrize("dynamics", DYNAMICS)
+@pytest.mark.parametrize("mode", ["hunt", "rush"])
+def test_crowds_are_the_references(mode, dynamics):
+    """So it is where two pills lie on one square, ghosts stand on Pacman's, and levels end by time just then."""
+    assert compare(mode, dynamics, view=3, count=50, steps=40, frame_cap=0, crowded=True)
 
 
 @pytest.mark.slow
