@@ -128,7 +128,42 @@ def test_a_level_is_spaced_and_leads_to_the_gem(seed, rule):
             assert len(around & set(full)) == width
             assert all(1 <= each <= rule.size for square in around for each in square)
         assert level.player not in full
+        assert all(box.content != box.lock for box in level.boxes)
+        chains = level.boxes[level.length + 1 :] if rule is BRANCHES else ()
+        for place, box in enumerate(chains[: len(chains) // 3 * 3]):
+            on_path = {each.content for each in path[:-1]}
+            assert box.lock == chains[place - 1].content if place % 3 else box.lock in on_path
         assert len(solution(level)) >= 2 * level.length + 1
+
+
+def test_places_are_those_of_the_published_generator():
+    """A free square around each box inside of the room; the player anywhere but in the first and last row and the last column."""
+    generator = Generator(Arrays(), 0, "train", PAPER)
+    levels = generator.draw(np.arange(1500), np.zeros(1500, np.int64))
+    drawn = [generator.level(levels, which) for which in range(1500)]
+    assert {level.player for level in drawn} == set(product(range(2, 12), range(1, 12)))
+    assert {(box.y, box.x) for level in drawn for box in level.boxes} == set(product(range(2, 12), range(2, 10)))
+
+
+@pytest.mark.parametrize(("dynamics", "most"), [("released", 1), ("paper", 2)])
+def test_the_released_code_never_deals_the_last_color_to_a_distractor(dynamics, most):
+    """Of three colors, one on the path, distractors get one in the released code, and both of the others in the paper's."""
+    rule = replace(PAPER, solution_length=(1,), num_forward=(3,), num_colours=3, dynamics=dynamics)
+    generator = Generator(Arrays(), 0, "train", rule)
+    levels = generator.draw(np.arange(60), np.zeros(60, np.int64))
+    drawn = [generator.level(levels, which) for which in range(60)]
+    assert max(len({box.content for box in level.boxes if box.distractor}) for level in drawn) == most
+    assert {box.content for level in drawn for box in level.boxes if box.distractor} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("room", [1, 7, 40, 80])
+def test_as_many_places_fail_as_in_trying(room):
+    """With this many of 90 places free, the failures before a free one are geometric: as likely as they should be, to a part in 10^4."""
+    generator = Generator(Arrays(), 0, "train", PAPER)
+    luck = (np.arange(100_000) * 2**31 + 2**30) // 100_000
+    failures = generator._failures(np.full(100_000, room), luck)
+    for count in (1, 2, 3, 10, 60, 200, 201):
+        assert abs((failures >= count).mean() - (1 - room / 90) ** count) < 1e-4
 
 
 def test_boxes_come_as_close_as_they_may():
