@@ -356,7 +356,7 @@ class TakesAnyAction(Sound):
 
 class TakesOneForAll(Sound):
     def check(self, actions):
-        check_actions(actions, self.actions)
+        check_actions(actions, self.actions, len(actions))
 
 
 class RefusesLate(Sound):

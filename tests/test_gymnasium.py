@@ -48,7 +48,7 @@ class Countdown(Environment):
         return self._look(slice(None))
 
     def step(self, actions):
-        check_actions(actions, self.actions)
+        check_actions(actions, self.actions, self.num_envs)
         self.left, self.age = self.left - (actions == 1), self.age + 1
         wrong = actions == 2
         terminated = wrong | (self.left == 0)

@@ -6,7 +6,9 @@ from seqtoolkit import Pipeline
 from seqtoolkit.host.registry import discover
 from seqtoolkit.host.resource import shipped
 
-GENERATED = [name for name in sorted(shipped("pipelines")) if "train" not in Pipeline.load(name).plan.origin.params]
+SHIPPED = {name: Pipeline.load(name).plan for name in sorted(shipped("pipelines"))}
+ACTING = [name for name, plan in SHIPPED.items() if plan.acting]
+GENERATED = [name for name, plan in SHIPPED.items() if not plan.acting and "train" not in plan.origin.params]
 """Those that make their examples; a plugin whose pipelines read a text tries them on one of its own."""
 FEW = ["run.steps=3", "batch.size=8", "evaluate.examples=8", "evaluate.test_examples=8", "track=none"]
 
@@ -17,6 +19,17 @@ def test_a_few_updates_of_every_pipeline(name, tmp_path):
     result = Pipeline.load(name, FEW).run(tmp_path)
     assert result.status == "FINISHED"
     assert 0 <= result.metrics["test/accuracy"] <= 1
+    assert (result.checkpoint / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_a_few_updates_of_every_pipeline_that_acts(name, tmp_path):
+    """It acts, learns, plays whole episodes of both splits beside the players by rule, and leaves a checkpoint."""
+    few = ["run.steps=2", "environment.num_envs=2", "evaluate.examples=2", "evaluate.test_examples=2", "track=none"]
+    result = Pipeline.load(name, [*few, "learner.unroll=5"]).run(tmp_path)
+    assert result.status == "FINISHED"
+    assert result.metrics["test/episode_length"] >= 1
+    assert {"valid/random_return", "test/random_return", "valid/episode_return"} <= result.metrics.keys()
     assert (result.checkpoint / "model.safetensors").is_file()
 
 
@@ -45,3 +58,19 @@ def test_the_published_settings_are_as_published(problem):
     assert plan.sections["run"].steps == 200_000
     assert plan.evaluate_origin.params["curriculum"] == "baseline"
     assert plan.sections["evaluate"].examples == 12_800
+
+
+@pytest.mark.parametrize("name", [name for name in ACTING if name.startswith("paper/")])
+def test_the_published_settings_of_acting_are_as_published(name):
+    """Unroll 40, batch 32, entropy cost 0.005, discount 0.99; 4 memories, 4 heads of 64, gates for memories (Santoro et al. 2018, A.3)."""
+    plan = SHIPPED[name]
+    environment, learner, core = plan.origin.params, plan.learner.params, plan.core
+    assert (environment["num_envs"], environment["view"], learner["unroll"]) == (32, 5, 40)
+    assert (learner["entropy_cost"], learner["discount"], learner["returns"]) == (0.005, 0.99, "vtrace")
+    assert (plan.encoder.params["channels"], plan.encoder.params["kernel_size"]) == ([12, 24], 2)
+    sizes = {
+        "rmc": {"mem_slots": 4, "num_heads": 4, "head_size": 64, "num_blocks": 1, "gate_style": "memory"},
+        "conv_lstm": {"channels": 64, "kernel_size": 2},
+        "lstm": {},
+    }[core.use]
+    assert {name: core.params[name] for name in sizes} == sizes

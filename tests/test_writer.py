@@ -88,7 +88,7 @@ def scripted(source, text, doubt=0.0):
     """A trained model of the task `text` that goes on with this text, or these ids."""
     said = source.encode(text).tolist() if isinstance(text, str) else list(text)
     model = Script(said, len(source.vocabulary), doubt)
-    plan = SimpleNamespace(source=SimpleNamespace(use="text"))
+    plan = SimpleNamespace(origin=SimpleNamespace(use="text"))
     return SimpleNamespace(model=model, pipeline=SimpleNamespace(plan=plan))
 
 

@@ -106,12 +106,12 @@ class Environment(Origin, ABC):
         """Let go of what it holds, such as processes or windows."""
 
 
-def check_actions(actions: Array, count: int, num_envs: int | None = None) -> None:
-    """Raises ValueError, which names the world, where one of the actions [B] is not one of 0 to count - 1.
+def check_actions(actions: Array, count: int, num_envs: int) -> None:
+    """Raises ValueError where the actions are not [num_envs], or one, whose world is named, is none of 0 to count - 1.
 
-    Where `num_envs` is given, it is raised too where they are not one for each world; a GPU's are not looked at.
+    Those on a GPU are not looked at: that would make it wait.
     """
-    if num_envs is not None and tuple(actions.shape) != (num_envs,):
+    if tuple(actions.shape) != (num_envs,):
         raise ValueError(f"actions: wanted one for each of {num_envs} worlds, got the shape {list(actions.shape)}")
     if isinstance(actions, Tensor) and actions.device.type != "cpu":
         return

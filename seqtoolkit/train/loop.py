@@ -105,7 +105,7 @@ class Fit:
         self.latest: dict[str, float] = {}
         self.stale = 0
         """How many evaluations in a row were no better than the best before them."""
-        self.window = Window(learner.graph.metrics, learner.device)
+        self.window = Window(learner.graph.metrics, learner.device, acting=learner.acts)
         self._owed = False
         self._saved: int | None = None
         self._evaluated: int | None = None

@@ -21,10 +21,11 @@ class Window:
     Args:
         metrics: The pipeline's, by name: those come as sums.
         device: Where the model computes.
+        acting: Whether an example is a frame, one action in one world, and is told as `frames` too.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric], device: torch.device) -> None:
-        self.metrics, self.device = metrics, device
+    def __init__(self, metrics: Mapping[str, Metric], device: torch.device, *, acting: bool = False) -> None:
+        self.metrics, self.device, self.acting = metrics, device, acting
         self.examples = 0
         """Seen by all updates."""
         self._sums: dict[str, Tensor] = {}
@@ -74,8 +75,9 @@ class Window:
         return values | self.taken()
 
     def taken(self) -> dict[str, float]:
-        """What the training has taken so far: `examples`, `seconds`."""
-        return {"examples": float(self.examples), "seconds": self.seconds}
+        """What the training has taken so far: `examples`, of a policy `frames`, and `seconds`."""
+        frames = {"frames": float(self.examples)} if self.acting else {}
+        return {"examples": float(self.examples), **frames, "seconds": self.seconds}
 
     def _peak(self) -> float:
         """The most memory so far: of the device where it is a GPU, else of this process, in units of 10^6 bytes."""

@@ -100,9 +100,7 @@ class BoxWorld(Environment):
 
     def step(self, actions: Array) -> Step:
         """Take actions [B] int64; `facts` says which episodes ended with the gem."""
-        if tuple(actions.shape) != (self.num_envs,):
-            raise ValueError(f"actions: wanted one for each of {self.num_envs} worlds, got {list(actions.shape)}")
-        check_actions(actions, 4)
+        check_actions(actions, self.actions, self.num_envs)
         arrays, space = self.arrays, self.arrays.space
         ahead = self.players + self.moves[actions]
         code = self.boards[self.worlds, ahead]

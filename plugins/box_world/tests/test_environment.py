@@ -179,7 +179,7 @@ def test_an_action_that_is_none(action):
     world = BoxWorld(3)
     world.reset()
     before = world.state_dict()
-    with pytest.raises(ValueError, match=r"^actions: wanted one for each of 3 worlds, got \[1\]$"):
+    with pytest.raises(ValueError, match=r"^actions: wanted one for each of 3 worlds, got the shape \[1\]$"):
         world.step(np.array([0]))
     with pytest.raises(ValueError, match=rf"action: wanted 0 to 3, got {action} in world 1"):
         world.step(np.array([0, action, 2]))

@@ -41,7 +41,10 @@ class Now:
 
     def values(self) -> list[str]:
         """The most telling metrics, and the speed."""
-        return [*named(self.metrics, _MOST), f"{self.speed:,.0f} examples/s"]
+        return [
+            *named(self.metrics, _MOST),
+            f"{self.speed:,.0f} {'frames' if 'frames' in self.metrics else 'examples'}/s",
+        ]
 
 
 class Display(ABC):
