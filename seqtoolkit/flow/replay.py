@@ -18,7 +18,7 @@ SIDE = 200
 """How many pixels the larger side of a frame has at least: small pictures are enlarged by a whole number."""
 COLUMNS = 8
 _GAP, _LINE, _FONT = 6, 14, 11
-_PAPER, _INK = (255, 255, 255), (60, 60, 60)
+_PAPER, _INK = (228, 228, 228), (40, 40, 40)
 
 
 @dataclass(frozen=True)
