@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from seqtoolkit.cli import app
 from seqtoolkit.experiment import SECTIONS
 from seqtoolkit.host import hooks
-from seqtoolkit.host.freezer import KEYS, SLOTS, Slot
+from seqtoolkit.host.freezer import ACTING, KEYS, SLOTS, Slot
 from seqtoolkit.host.registry import discover
 from seqtoolkit.host.schema import Field, schema
 
@@ -216,7 +216,9 @@ def keys() -> str:
 def _slot_row(slot: Slot) -> tuple[str, ...]:
     listed = isinstance(slot.default, list)
     default = ", ".join(slot.default or []) if listed else slot.default
-    shown = f"`{default}`" if default else "none" if listed else "required"
+    wanted = {"environment": "required, or a source", "source": "required, or an environment"}
+    shown = f"`{default}`" if default else "none" if listed else wanted.get(slot.key[0], "required")
+    shown += f"; with an environment `{ACTING[slot.key]}`" if slot.key in ACTING else ""
     sentence = inspect.getdoc(getattr(hooks, hooks.KINDS[slot.kind])).partition(": subclasses")[0].rstrip(".") + "."
     return f"`{'.'.join(slot.key)}`", slot.kind + " (or a list)" * listed, shown, sentence
 

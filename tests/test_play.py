@@ -317,6 +317,7 @@ class TestElsewhere:
         assert len(found) == 4
         assert max(found) / min(found) < 1.1
         assert {tuple(matched.matched(params)) for params in matched.space.grid()} == {(), ("model.core.hidden_size",)}
+        assert len(matched.match._found) == 2, "in each environment a size is looked for"
 
     def test_completion(self, tmp_path):
         """Keys of an environment are offered where a pipeline has one, and then those of examples are not."""

@@ -133,10 +133,7 @@ def evaluated(
     views: Sequence[Any],
     replays: Sequence[Any],
 ) -> None:
-    """A run has been evaluated after `step` updates.
-
-    `samples` of its answers, `views` of its attention, if asked for, and `replays` of its episodes, where it acts.
-    """
+    """A run was evaluated after `step` updates: its answers `samples`, its attention `views`, its episodes `replays`."""
 
 
 @hookspec
