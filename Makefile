@@ -68,8 +68,11 @@ bench: setup ## every benchmark
 	@for each in $(BENCHES); do echo "== $$each"; $(BIN)/python $$each; done
 
 .PHONY: bench-gpu
-bench-gpu: setup ## the relational memory core on a GPU, level by level; GPU="--device cpu --quick" tries it without one
+bench-gpu: setup ## the relational memory core on a GPU, level by level, then worlds; GPU="--device cpu --quick" tries it without one
 	$(BIN)/python bench/gpu.py $(GPU)
+ifeq (,$(findstring cpu,$(GPU)))
+	@for each in $$(grep -l '"--device"' plugins/*/bench/step.py); do echo "== $$each"; $(BIN)/python $$each --device cuda; done
+endif
 
 .PHONY: golden
 golden: setup ## write the frozen surfaces anew; look at the diff before you commit it
