@@ -16,6 +16,7 @@ from seqtoolkit.flow.model import Model
 from seqtoolkit.flow.policy import ActorCritic as Head
 from seqtoolkit.flow.policy import log_probabilities, split
 from seqtoolkit.flow.spec import Spec
+from seqtoolkit.train.actor import Trajectory
 from seqtoolkit.train.actor_critic import ActorCritic
 from seqtoolkit.train.checkpoint import Checkpoints, load_state, load_weights
 from seqtoolkit.train.episode import Episodes, play
@@ -86,8 +87,8 @@ def acting(environment, core, seed=0, size=16):
     return graph
 
 
-def learner_of(graph, **options):
-    return ActorCritic(graph, CPU, 100, "f32", **{"optimizer": partial(adam, lr=1e-2), "unroll": 5, **options})
+def learner_of(graph, precision="f32", **options):
+    return ActorCritic(graph, CPU, 100, precision, **{"optimizer": partial(adam, lr=1e-2), "unroll": 5, **options})
 
 
 def taken(learner, count):
@@ -240,6 +241,52 @@ def test_the_same_seed_learns_the_same(toy):
     one, two = (taken(learner_of(acting(Cue(), toy.Plain)), 8) for _ in range(2))
     for (_, told), (_, other) in zip(one, two, strict=True):
         assert all(torch.equal(torch.as_tensor(told[name]), torch.as_tensor(other[name])) for name in told)
+
+
+def test_acting_amid_an_update_changes_no_gradient(toy):
+    """Weights that are cast to bf16 once for an update stay cast, whatever the actor's thread does meanwhile."""
+    found = []
+    for amid in (False, True):
+        learner = learner_of(acting(Cue(), toy.Plain), "bf16")
+        stream = learner.stream()
+        read = next(stream)
+        learner.state_dict()
+        with learner.update.autocast():
+            before, _ = learner.model(read.inputs, read.state, read.first)
+            if amid:
+                next(stream)
+                learner.state_dict()
+            after, _ = learner.model(read.inputs, read.state, read.first)
+        (before.sum() + after.float().square().sum()).backward()
+        found.append([each.grad for each in learner.model.parameters()])
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("lags", [(0, 1), (1, 0)], ids=str)
+def test_a_run_goes_on_with_another_lag(toy, lags):
+    """The next trajectory is that which was under way, else one of the weights that were saved; no step is left out."""
+    one, twin, other = (learner_of(acting(Cue(), toy.Plain), lag=lags[each]) for each in (0, 0, 1))
+    for each in (one, twin):
+        taken(each, 4)
+    other.model.load_state_dict(one.model.state_dict())
+    other.load_state_dict(one.state_dict())
+    wanted, given = next(twin.stream()), next(other.stream())
+    assert torch.equal(given.log_probabilities, wanted.log_probabilities)
+    assert torch.equal(given.inputs, wanted.inputs)
+
+
+def test_a_checkpoint_is_of_any_device(toy):
+    """A trajectory comes to the device where learning goes on, of a core without memory too; draws of another kind begin anew."""
+    learner = learner_of(acting(Cue(), Feedforward))
+    taken(learner, 2)
+    saved = learner.state_dict()
+    moved = Trajectory.of(saved["pending"], (), torch.device("meta"))
+    assert {each.device.type for each in (moved.inputs, moved.rewards, *moved.episodes.values())} == {"meta"}
+    saved["actor"]["player"]["generator"] = torch.zeros(16, dtype=torch.uint8)  # as CUDA has it
+    saved["actor"]["running"] = saved["actor"]["running"].float()
+    other = learner_of(acting(Cue(), Feedforward))
+    other.load_state_dict(saved)
+    assert taken(other, 2)[-1][1]["episode_return"].dtype == torch.float64
 
 
 class Failing(Cue):

@@ -13,6 +13,7 @@ from torch import Tensor
 from seqtoolkit.flow.core import State, leaves, map_state, refill
 from seqtoolkit.flow.environment import Environment
 from seqtoolkit.flow.model import Model
+from seqtoolkit.train.optimize import exact
 from seqtoolkit.train.player import Player, Worlds
 
 _COLUMNS = ("actions", "log_probabilities", "rewards", "ended", "truncated", "afterwards")
@@ -54,12 +55,11 @@ class Trajectory:
         return plain | {"episodes": dict(self.episodes), "state": leaves(self.state)}
 
     @classmethod
-    def of(cls, saved: Mapping[str, Any], state: State) -> Trajectory:
-        """What `state_dict` returned, on the device of `state`, which is one of its core."""
-        own = refill(state, saved["state"])
-        device = next((each.device for each in leaves(own)), torch.device("cpu"))
+    def of(cls, saved: Mapping[str, Any], state: State, device: torch.device) -> Trajectory:
+        """What `state_dict` returned, on a device, where `state` is, one of its core."""
         moved = {name: each.to(device) for name, each in saved.items() if isinstance(each, Tensor)}
-        return cls(**moved, episodes={name: each.to(device) for name, each in saved["episodes"].items()}, state=own)
+        episodes = {name: each.to(device, exact(device)) for name, each in saved["episodes"].items()}
+        return cls(**moved, episodes=episodes, state=refill(state, saved["state"]))
 
 
 class Actor:
@@ -91,9 +91,7 @@ class Actor:
         """From the head's values, as the head is now, to the scale of the rewards."""
         self._seen: Tensor | None = None
         self._first = torch.ones(rows, dtype=torch.bool, device=device)
-        self._running = torch.zeros(
-            2, rows, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device
-        )
+        self._running = torch.zeros(2, rows, dtype=exact(device), device=device)
         """The return and the length of each episode so far."""
 
     @torch.no_grad()
@@ -162,4 +160,4 @@ class Actor:
             raise ValueError(f"environment.num_envs: wanted {wanted}, as before, to go on with the worlds; got {given}")
         self._seen = self.worlds.load_state_dict(state["worlds"])
         self.player.load_state_dict(state["player"])
-        self._first, self._running = (state[name].to(self.device) for name in ("first", "running"))
+        self._first, self._running = state["first"].to(self._first), state["running"].to(self._running)

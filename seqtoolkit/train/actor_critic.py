@@ -98,19 +98,23 @@ class ActorCritic(Learner):
         player = deepcopy(self.model) if lag else self.model
         environment = graph.environment
         self.actor = Actor(environment, player, unroll, device, self.update.autocast, environment.seed)
-        self._pool = ThreadPoolExecutor(1, "seqtoolkit-actor") if lag else None
+        # Autocast keeps one cache of cast weights for all threads, and drops it where the last block of any thread ends: amid
+        # an update gradients would be summed otherwise. The actor's thread is inside of a block for ever, and keeps nothing.
+        apart = torch.autocast(device.type, enabled=False, cache_enabled=False).__enter__
+        self._pool = ThreadPoolExecutor(1, "seqtoolkit-actor", apart) if lag else None
         self._pending: Future[Trajectory] | None = None
 
     def stream(self) -> Iterator[Trajectory]:
         """Trajectories without end; the next one is being made while one is learned from, unless `lag` is 0."""
         while True:
-            if self._pool is None:
+            if self._pending is None:
                 self._follow()
-                yield self.actor()
-                continue
-            trajectory = self.actor() if self._pending is None else self._pending.result()
-            self._follow()
-            self._pending = self._pool.submit(self.actor)
+                trajectory = self.actor()
+            else:
+                trajectory, self._pending = self._pending.result(), None
+            if self._pool is not None:
+                self._follow()
+                self._pending = self._pool.submit(self.actor)
             yield trajectory
 
     def start(self, batch: Trajectory, begin: int = 0) -> State:  # noqa: ARG002  a trajectory is read whole
@@ -188,7 +192,7 @@ class ActorCritic(Learner):
         self._pending = None
         if state["pending"] is not None:
             self._pending = Future()
-            self._pending.set_result(Trajectory.of(state["pending"], self.actor.player.state))
+            self._pending.set_result(Trajectory.of(state["pending"], self.actor.player.state, self.device))
 
 
 def _rescaled(head: Any) -> Any:

@@ -67,9 +67,12 @@ class Player:
         return {"memory": [each.clone() for each in leaves(self.state)], "generator": drawn}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned. Raises ValueError for that of another core, or of other worlds."""
+        """Go on from what `state_dict` returned; draws of another kind of device begin anew.
+
+        Raises ValueError for a state of another core, or of other worlds.
+        """
         self.state = refill(self.state, state["memory"])
-        if self.generator is not None:
+        if self.generator is not None and self.generator.get_state().shape == state["generator"].shape:
             self.generator.set_state(state["generator"])
 
 
