@@ -2,6 +2,7 @@
 # ruff: noqa: D102, D103  what the parts of a test are is said in their names
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -135,30 +136,46 @@ def test_acting_ahead_is_one_update_behind(toy):
         assert not torch.allclose(again(learner.model, trajectory), trajectory.log_probabilities)
 
 
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
 @pytest.mark.parametrize("returns", ["vtrace", "gae"])
-def test_the_loss_is_the_published_one(toy, returns):
-    """The loss of an update is that of the definition, computed a step and a world at a time."""
-    learner = learner_of(
-        acting(Cue(cut=True), toy.Plain), returns=returns, lag=0, entropy_cost=0.1, value_cost=0.7, trace=0.9
+def test_the_loss_is_the_published_one(toy, returns, scaled):
+    """The loss of an update is that of the definition, a step and a world at a time, by a policy that has moved since it acted."""
+    costs = {"entropy_cost": 0.1, "value_cost": 0.7, "reward_clip": 0.6, "normalize_values": scaled}
+    learner = learner_of(acting(Cue(cut=True), toy.Plain), returns=returns, trace=0.9, **costs)
+    stream = learner.stream()
+    for _ in range(3):
+        learner.step(next(stream))
+    acted = next(stream)
+    by_rules = torch.arange(4) % 2 == 1  # in these worlds episodes end, in the others they are cut
+    trajectory = replace(
+        acted, truncated=acted.truncated & ~by_rules, afterwards=acted.afterwards.masked_fill(by_rules, 0)
     )
-    trajectory = learner.actor()
+    mean, std = (float(learner.popart.mean), float(learner.popart.std)) if scaled else (0.0, 1.0)
     with torch.no_grad():
         predictions, _ = learner.model(trajectory.inputs, trajectory.state, trajectory.first)
     logits, values = (each.double() for each in split(predictions))
-    total, discount, trace = 0.0, learner.discount, learner.trace
+    values = values * std + mean
+    chosen = log_probabilities(logits[:-1], trajectory.actions)
+    ratios = (chosen - trajectory.log_probabilities).exp() if returns == "vtrace" else torch.ones(5, 4)
+    assert returns == "gae" or (ratios - 1).abs().max() > 0.01
+    loss, gains = 0.0, torch.zeros(6, 4, dtype=torch.float64)
     for world in range(4):
-        for begin in range(5):
-            advantage, weight = 0.0, 1.0
-            for step in range(begin, 5):
-                after = trajectory.afterwards[step, world] if trajectory.ended[step, world] else values[step + 1, world]
-                error = trajectory.rewards[step, world] + discount * after - values[step, world]
-                advantage += weight * float(error)
-                weight *= trace * discount * (not trajectory.ended[step, world])
-            chances = logits[begin, world].softmax(-1)
-            chosen = chances[trajectory.actions[begin, world]].log()
+        for step in reversed(range(5)):
+            goes_on, ratio = not trajectory.ended[step, world], min(1.0, float(ratios[step, world]))
+            after = values[step + 1, world] if goes_on else trajectory.afterwards[step, world]
+            error = trajectory.rewards[step, world].clamp(max=0.6) + 0.99 * after - values[step, world]
+            advantage = ratio * (error + 0.9 * 0.99 * goes_on * gains[step + 1, world])
+            gains[step, world] = advantage
+            chances = logits[step, world].softmax(-1)
             entropy = -(chances * chances.log()).sum()
-            total += float(-advantage * chosen + 0.7 / 2 * advantage**2 - 0.1 * entropy)
-    assert float(learner.step(trajectory)["loss"]) == pytest.approx(total / 20, rel=1e-4)
+            policy = -advantage / std * chosen[step, world]
+            loss += float(policy + 0.7 / 2 * (advantage / std) ** 2 - 0.1 * entropy) / 20
+    moments = deepcopy(learner.popart)
+    assert float(learner.step(trajectory)["loss"]) == pytest.approx(loss, rel=1e-4)
+    if scaled:
+        moments.update(values[:-1] + gains[:-1])
+        torch.testing.assert_close(learner.popart.std, moments.std, rtol=1e-5, atol=0)
+        torch.testing.assert_close(learner.popart.mean, moments.mean, rtol=1e-5, atol=1e-9)
 
 
 def test_what_is_cut_is_worth_what_was_expected(toy):
