@@ -319,27 +319,37 @@ class Failing(Cue):
             return made
         if self.fault == "raises":
             raise RuntimeError("the wheels\nfell off")
-        rewards, seen = made.rewards.copy(), made.observations.copy()
-        if self.fault == "nan reward":
-            rewards[2] = np.nan
-        if self.fault == "nan seen":
-            seen[1, 2] = np.inf
-        if self.fault == "shape":
-            seen = seen[:, :2]
-        if self.fault == "dtype":
-            seen = seen.astype(np.int64)
-        if self.fault == "rewards":
-            rewards = rewards[:3]
-        return made._replace(rewards=rewards, observations=seen)
+        if self.fault == "five":
+            return *made[:4], {}  # as Gymnasium's
+        rewards, seen, cut = made.rewards, made.observations, np.arange(self.num_envs) == 3
+        changes = {
+            "nan reward": {"rewards": np.array([0, 0, np.nan, 0], np.float32)},
+            "nan seen": {"observations": np.where(np.arange(12).reshape(4, 3) == 5, np.inf, seen).astype(np.float32)},
+            "nan last": {"truncated": cut, "finals": np.full((1, 3), np.nan, np.float32)},
+            "no last": {"truncated": cut},
+            "more last": {"truncated": cut, "finals": seen[:2]},
+            "shape": {"observations": seen[:, :2]},
+            "dtype": {"observations": seen.astype(np.int64)},
+            "objects": {"observations": [None] * 4},
+            "rewards": {"rewards": rewards[:3]},
+            "ends": {"terminated": made.terminated.astype(np.float32)},
+        }
+        return made._replace(**changes[self.fault])
 
 
 FAULTS = {
     "raises": "environment Failing: step 9: RuntimeError: the wheels fell off",
-    "nan reward": "environment Failing: the reward nan in world 2, 1 steps ago: it has to be finite",
-    "nan seen": "environment Failing: the observation inf in world 1, 1 steps ago: it has to be finite",
-    "shape": r"environment Failing: step 10: wanted observations f32\[B 3\] of 4 worlds, got float32 \[4, 2\]",
-    "dtype": r"environment Failing: step 10: wanted observations f32\[B 3\] of 4 worlds, got int64 \[4, 3\]",
-    "rewards": r"environment Failing: step 10: wanted rewards, ends and facts \[4\], got \[3\]",
+    "nan reward": "environment Failing: step 9: the reward is nan in world 2: it has to be finite",
+    "nan seen": "environment Failing: step 9: the observation is inf in world 1: it has to be finite",
+    "nan last": "environment Failing: step 9: the last observation is nan in world 3: it has to be finite",
+    "no last": "environment Failing: step 9: wanted the last observation of 1 truncated episodes in finals, got None",
+    "more last": r"environment Failing: step 9: wanted finals f32\[B 3\] of 1 worlds, got float32 \[2, 3\]",
+    "shape": r"environment Failing: step 9: wanted observations f32\[B 3\] of 4 worlds, got float32 \[4, 2\]",
+    "dtype": r"environment Failing: step 9: wanted observations f32\[B 3\] of 4 worlds, got int64 \[4, 3\]",
+    "objects": "environment Failing: step 9: TypeError: can't convert np.ndarray of type numpy.object_",
+    "rewards": r"environment Failing: step 9: wanted rewards, ends and facts \[4\], got \[3\]",
+    "ends": "environment Failing: step 9: wanted ends that are bool, got torch.float32 and torch.bool",
+    "five": "environment Failing: step 9: wanted a Step, got tuple",
 }
 
 
@@ -358,6 +368,13 @@ def test_an_environment_that_fails_is_one_line_and_the_last_checkpoint_is_whole(
     last = Checkpoints(tmp_path).find("last")
     assert int(last.name[-1]) == 4 - lag
     learner.load_state_dict(load_state(last)["learner"])
+
+
+@pytest.mark.parametrize("fault", ["nan seen", "nan reward"])
+def test_an_evaluation_looks_at_its_worlds_too(fault):
+    """A player that learns nothing stops where a world answers with what is no number, as the learner does."""
+    with pytest.raises(ValueError, match=FAULTS[fault]):
+        list(play(Worlds(Failing(fault), CPU), lambda seen, first: first.long(), 40))
 
 
 def test_settings_that_cannot_be_are_named(toy):

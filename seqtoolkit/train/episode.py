@@ -57,6 +57,7 @@ def play(worlds: Worlds, choose: Choose, count: int, watched: int = 0) -> Iterat
     }
     while (played * rows + np.arange(rows) < count).any():
         made = worlds.step(choose(seen, first))
+        worlds.finite("the observation", made.observations[None])
         worlds.finite("the reward", made.rewards[None])
         rewards = made.rewards.cpu().numpy().astype(np.float64)
         running += np.stack([rewards, np.ones(rows)])

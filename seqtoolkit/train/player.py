@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from seqtoolkit.flow.core import State, leaves, map_state, refill
 from seqtoolkit.flow.environment import Environment, Step, observed
 from seqtoolkit.flow.model import Model
 from seqtoolkit.flow.policy import log_probabilities, sample, split
+
+Answer = TypeVar("Answer")
 
 
 class Choice(NamedTuple):
@@ -92,33 +94,33 @@ class Worlds:
     def reset(self) -> Tensor:
         """Begin every world anew; the first observations [B ...]."""
         self.steps = 0
-        return self._observations(self._asked("reset", self.environment.reset))
+        return self._asked("reset", lambda: self._observations(self.environment.reset(), self.environment.num_envs))
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
         """Go on from a state of the environment; the observations as they were then."""
-        return self._observations(self.environment.load_state_dict(state))
+        return self._observations(self.environment.load_state_dict(state), self.environment.num_envs)
 
     def step(self, actions: Tensor) -> Step:
         """Take actions [B]; tensors on the device of the policy."""
-        arrays = self.environment.arrays
-        given = actions if arrays.device is not None else actions.cpu().numpy()
-        made = self._asked(f"step {self.steps}", lambda: self.environment.step(given))
+        given = actions if self.environment.arrays.device is not None else actions.cpu().numpy()
+        made = self._asked(f"step {self.steps}", lambda: self._looked_at(self.environment.step(given)))
         self.steps += 1
-        rewards, terminated, truncated = (self._row(arrays.tensor(each)) for each in made[1:4])
-        finals = None if made.finals is None else self._observations(made.finals, rows=len(made.finals))
-        facts = {name: self._row(arrays.tensor(each)).float() for name, each in made.facts.items()}
-        return Step(self._observations(made.observations), rewards.float(), terminated, truncated, finals, facts)
+        if made.finals is not None:
+            last = made.observations.clone()
+            last[made.truncated] = made.finals
+            self.finite("the last observation", last[None])
+        return made
 
     def finite(self, what: str, values: Tensor) -> None:
         """Raises ValueError where one of values [T B ...], the last the environment gave, is not finite."""
         if values.is_floating_point() and not bool(values.isfinite().all()):
-            step, world = (~values.isfinite()).nonzero()[0][:2].tolist()
-            value = values[step, world][~values[step, world].isfinite()].flatten()[0].item()
-            raise ValueError(
-                self._failed(f"{what} {value} in world {world}, {len(values) - step} steps ago: it has to be finite")
-            )
+            row, world = (~values.isfinite()).nonzero()[0][:2].tolist()
+            value = values[row, world][~values[row, world].isfinite()].flatten()[0].item()
+            step = self.steps - len(values) + row
+            when = f"step {step}" if step >= 0 else "reset"
+            raise ValueError(self._failed(f"{when}: {what} is {value} in world {world}: it has to be finite"))
 
-    def _asked(self, what: str, ask: Callable[[], Any]) -> Any:
+    def _asked(self, what: str, ask: Callable[[], Answer]) -> Answer:
         try:
             return ask()
         except Exception as error:
@@ -129,21 +131,34 @@ class Worlds:
     def _failed(self, text: str) -> str:
         return f"environment {type(self.environment).__name__}: {text}"
 
-    def _observations(self, given: Any, rows: int | None = None) -> Tensor:
+    def _looked_at(self, made: Step) -> Step:
+        if not isinstance(made, Step):
+            raise ValueError(f"wanted a Step, got {type(made).__name__}")
+        rows, tensor = self.environment.num_envs, self.environment.arrays.tensor
+        rewards, terminated, truncated = (self._row(tensor(each)) for each in made[1:4])
+        if not terminated.dtype == truncated.dtype == torch.bool:
+            raise ValueError(f"wanted ends that are bool, got {terminated.dtype} and {truncated.dtype}")
+        facts = {name: self._row(tensor(each)).float() for name, each in made.facts.items()}
+        finals = None
+        if made.finals is not None:
+            finals = self._observations(made.finals, int(truncated.sum()), "finals")
+        elif truncated.device.type == "cpu" and bool(truncated.any()):  # a GPU would be waited for
+            raise ValueError(
+                f"wanted the last observation of {int(truncated.sum())} truncated episodes in finals, got None"
+            )
+        return Step(self._observations(made.observations, rows), rewards.float(), terminated, truncated, finals, facts)
+
+    def _observations(self, given: Any, rows: int, what: str = "observations") -> Tensor:
         wanted = self.environment.observation
         made = self.environment.arrays.tensor(given)
-        shape = (self.environment.num_envs if rows is None else rows, *wanted.axes[1:])
+        shape = (rows, *wanted.axes[1:])
         if made.shape != shape or made.dtype != observed(wanted):
             got = f"{str(made.dtype).removeprefix('torch.')} {list(made.shape)}"
-            raise ValueError(
-                self._failed(f"step {self.steps}: wanted observations {wanted} of {shape[0]} worlds, got {got}")
-            )
+            raise ValueError(f"wanted {what} {wanted} of {shape[0]} worlds, got {got}")
         return made.to(self.device)
 
     def _row(self, given: Tensor) -> Tensor:
         if given.shape != (self.environment.num_envs,):
             wanted = f"[{self.environment.num_envs}]"
-            raise ValueError(
-                self._failed(f"step {self.steps}: wanted rewards, ends and facts {wanted}, got {list(given.shape)}")
-            )
+            raise ValueError(f"wanted rewards, ends and facts {wanted}, got {list(given.shape)}")
         return given.to(self.device)
