@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -127,5 +128,8 @@ def _each(name: str, given: int | Sequence[int], channels: Sequence[int]) -> lis
 
 def _coordinates(height: int, width: int) -> Tensor:
     """Maps of x and y from -1 to 1, [2 Y X]; 0 where a side is 1."""
-    x, y = (torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1) for side in (width, height))
-    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+    x, y = (np.linspace(-1, 1, side) if side > 1 else np.zeros(1) for side in (width, height))
+    maps = np.stack(np.broadcast_arrays(x, y[:, None]))
+    return torch.tensor(
+        maps, dtype=torch.float32
+    )  # by numpy: on the meta device torch loads for a second to join tensors

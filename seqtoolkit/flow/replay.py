@@ -97,11 +97,13 @@ def _indexed(frame: np.ndarray) -> Any:
     """A frame by a palette of its own colors; by the nearest of 256 where it has more."""
     from PIL import Image
 
-    coded = frame.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    colors, indexes = np.unique(coded, return_inverse=True)
-    if len(colors) > 256:
-        return Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE)
-    picture = Image.fromarray(indexes.reshape(coded.shape).astype(np.uint8), "P")
+    picture = Image.fromarray(frame)
+    known = picture.getcolors(256)
+    if known is None:
+        return picture.quantize(256, dither=Image.Dither.NONE)
+    code = np.array([1 << 16, 1 << 8, 1], np.int32)
+    colors = np.sort(np.array([color for _, color in known], np.int32) @ code)
+    picture = Image.fromarray(np.searchsorted(colors, frame.astype(np.int32) @ code).astype(np.uint8), "P")
     picture.putpalette(np.stack([colors >> 16, colors >> 8 & 255, colors & 255], -1).astype(np.uint8).tobytes())
     return picture
 
