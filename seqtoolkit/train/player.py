@@ -105,7 +105,7 @@ class Worlds:
         given = actions if self.environment.arrays.device is not None else actions.cpu().numpy()
         made = self._asked(f"step {self.steps}", lambda: self._looked_at(self.environment.step(given)))
         self.steps += 1
-        if made.finals is not None:
+        if made.finals is not None and made.finals.is_floating_point():
             last = made.observations.clone()
             last[made.truncated] = made.finals
             self.finite("the last observation", last[None])
