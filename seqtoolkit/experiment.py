@@ -145,6 +145,9 @@ class Experiment:
                 run.note(f"stopped after {fit.step} updates: {run.halt.reason}")
             place.note(status=status, error=run.error, stopped=run.halt.reason, metrics=fit.latest)
             run.tell("run_ended", status=status)
+            for each in (self.learner, self.evaluation, self.testing):
+                if each is not None:
+                    each.close()
         return Result(
             status=status,
             metrics=fit.latest,

@@ -454,3 +454,14 @@ def test_players_by_rule_play_in_the_same_worlds(toy):
     assert 0.4 < found["valid/random_return"] < 0.6
     with pytest.raises(ValueError, match="examples: wanted a number of episodes"):
         Episodes(acting(Cue(), toy.Plain), Cue(), None)
+
+
+def test_a_run_that_is_over_holds_no_worlds(toy):
+    """Closing waits for the trajectory under way, and then closes the worlds that it was made in."""
+    environment = Cue()
+    closed = []
+    environment.close = lambda: closed.append(environment.tick)
+    learner = learner_of(acting(environment, toy.Plain), unroll=50)
+    next(learner.stream())
+    learner.close()
+    assert closed == [100]

@@ -171,6 +171,12 @@ class ActorCritic(Learner):
         if self.popart is not None:
             self.actor.mean, self.actor.std = self.popart.mean.clone(), self.popart.std
 
+    def close(self) -> None:
+        """Wait for the trajectory under way, and close the worlds."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        self.graph.environment.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that moves, but for the model's weights; a trajectory that is being made is waited for."""
         pending = None if self._pending is None else self._pending.result().state_dict()

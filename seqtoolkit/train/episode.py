@@ -161,6 +161,10 @@ class Episodes:
             found[f"{name}_return"] = means(episodes)["episode_return"]
         return self._named(found)
 
+    def close(self) -> None:
+        """Close the worlds."""
+        self.origin.close()
+
     def count(self) -> int:
         """On how many episodes."""
         return self.examples

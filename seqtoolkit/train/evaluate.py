@@ -132,6 +132,9 @@ class Evaluation:
         size = self.origin.size if self.origin.finite else None
         return min(each for each in (self.examples, size) if each is not None)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def baselines(self) -> dict[str, float]:
         """What simple models reach on the split."""
         return {f"{self.origin.split}/{name}": value for name, value in self.origin.baselines().items()}

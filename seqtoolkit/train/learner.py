@@ -55,6 +55,9 @@ class Learner(ABC):
     def step(self, batch: Any) -> dict[str, Any]:
         """Learn from a batch; return what is worth knowing, each as [sum, count] or a scalar."""
 
+    def close(self) -> None:  # noqa: B027  most hold nothing
+        """Let go of what it holds, once a run is over."""
+
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Everything that moves, but for the model's weights."""

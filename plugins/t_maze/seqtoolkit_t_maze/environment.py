@@ -17,6 +17,7 @@ RIGHT_REWARD, WRONG_REWARD = 4.0, -0.1
 CUES, NOISE, GUESSES = range(3)
 """What each stream of chance is for."""
 MOVING = ("square", "sign", "age", "tick")
+SETTINGS = ("num_envs", "length", "limit", "noise")
 SCALE = 16
 """Pixels to a square's side in what `render` draws."""
 FLOOR, SIGN, PLAYER = (90, 90, 90), (60, 190, 90), (70, 120, 240)
@@ -95,12 +96,14 @@ class TMaze(Environment):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that moves."""
-        return {name: self.arrays.tensor(getattr(self, name)).clone() for name in MOVING}
+        moving = {name: self.arrays.tensor(getattr(self, name)).clone() for name in MOVING}
+        return {"of": {name: getattr(self, name) for name in SETTINGS}, **moving}
 
     def load_state_dict(self, state: dict[str, Any]) -> Array:
         """Go on from what `state_dict` returned; the observations as they were then."""
-        if len(state["square"]) != self.num_envs:
-            raise ValueError(f"num_envs: the state is of {len(state['square'])} worlds, wanted {self.num_envs}")
+        for name in SETTINGS:
+            if state["of"][name] != getattr(self, name):
+                raise ValueError(f"{name}: wanted {state['of'][name]}, as in the state, got {getattr(self, name)}")
         for name in MOVING:
             setattr(self, name, self.arrays.array(state[name]))
         return self._observe()

@@ -242,9 +242,12 @@ def test_bad_actions(actions, message, device):
         maze.step(maze.arrays.array(actions))
 
 
-def test_state_of_other_worlds():
-    """A state of fewer worlds is refused, not spread over more."""
-    one, two = TMaze(), TMaze(num_envs=2)
+@pytest.mark.parametrize(
+    ("other", "said"), [({"num_envs": 2}, "num_envs: wanted 1"), ({"length": 3}, "length: wanted 6")]
+)
+def test_state_of_other_worlds(other, said):
+    """A state of fewer worlds is refused, not spread over more; so is one of a maze of another length."""
+    one, two = TMaze(), TMaze(**other)
     one.reset()
-    with pytest.raises(ValueError, match="num_envs: the state is of 1 worlds, wanted 2"):
+    with pytest.raises(ValueError, match=f"^{said}, as in the state"):
         two.load_state_dict(one.state_dict())

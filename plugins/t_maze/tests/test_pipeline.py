@@ -21,8 +21,20 @@ def test_memory_beats_none(tmp_path):
 
 def test_a_run_that_goes_on_is_the_same(tmp_path):
     """From a checkpoint of the shipped pipeline, the worlds and the memory of the policy in it, the numbers are those of a run at once."""
-    small = ["environment.num_envs=4", "evaluate.examples=4", "evaluate.test_examples=0", "evaluate.every=4", "track=none"]
-    small += ["run.log_every=2", "model.core.hidden_size=4", "model.encoder.size=4", "learner.unroll=5", "evaluate.samples=0"]
+    small = [
+        "environment.num_envs=4",
+        "evaluate.examples=4",
+        "evaluate.test_examples=0",
+        "evaluate.every=4",
+        "track=none",
+    ]
+    small += [
+        "run.log_every=2",
+        "model.core.hidden_size=4",
+        "model.encoder.size=4",
+        "learner.unroll=5",
+        "evaluate.samples=0",
+    ]
     whole = Pipeline.load("t_maze", [*small, "run.steps=8"]).run(tmp_path)
     half = Pipeline.load("t_maze", [*small, "run.steps=4"]).run(tmp_path)
     later = Pipeline.resume(half.folder, ["run.steps=8"], tmp_path)
