@@ -6,7 +6,7 @@ from abc import ABC
 
 from torch import Tensor, nn
 
-from seqtoolkit.flow.spec import Spec, at_least, known, unify
+from seqtoolkit.flow.spec import Spec, SpecError, at_least, known, unify
 
 
 class Encoder(nn.Module, ABC):
@@ -28,6 +28,7 @@ class Embed(Encoder):
 
     def __init__(self, input_spec: Spec, size: int = 64, dropout: float = 0.0) -> None:
         super().__init__()
+        _no_picture(input_spec)
         vocabulary = unify(self.reads, input_spec)["V"]
         at_least("size", size, 1)
         self.table = nn.Embedding(known(vocabulary, "the number of input ids"), size)
@@ -50,6 +51,7 @@ class Project(Encoder):
 
     def __init__(self, input_spec: Spec, size: int = 0) -> None:
         super().__init__()
+        _no_picture(input_spec)
         before = " ".join(map(str, ("T", "B", *input_spec.axes[2:-1])))
         self.reads = f"f32[{before} D]"
         width = known(unify(self.reads, input_spec)["D"], "the size of the inputs")
@@ -60,3 +62,8 @@ class Project(Encoder):
     def forward(self, inputs: Tensor) -> Tensor:
         """Vectors [T B D] to vectors [T B size], matrices [T B n D] to matrices [T B n size]."""
         return self.map(inputs)
+
+
+def _no_picture(spec: Spec) -> None:
+    if spec.dtype == "u8":
+        raise SpecError(f"gets pictures, {spec}: use the encoder conv")

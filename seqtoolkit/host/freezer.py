@@ -106,7 +106,8 @@ class Freezer:
     def _slot(self, slot: Slot, value: Any) -> Any:
         if value is None and slot.default is None:
             names = ", ".join(self.reader.registry.names(slot.kind)) or "but none is installed"
-            self.reader.note(slot.key, f"missing; wanted {one(slot.kind)}: {names}")
+            other = ", or an environment" if slot.kind == "source" else ""
+            self.reader.note(slot.key, f"missing; wanted {one(slot.kind)}: {names}{other}")
             return None
         value = slot.default if value is None else value
         if isinstance(slot.default, list):

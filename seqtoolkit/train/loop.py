@@ -160,7 +160,11 @@ class Fit:
     def _evaluate(self) -> float | None:
         """Evaluate; the score, if it is the best so far. A kill cuts it short: it is owed until the run goes on."""
         self.window.pause()
-        found = self.evaluation(self.learner.update, lambda: self.stop.killed)
+        try:
+            found = self.evaluation(self.learner.update, lambda: self.stop.killed)
+        except Exception:  # such as a world that fails: what was learned is kept, and the evaluation still owed
+            self._save(None)
+            raise
         score = None
         if found is not None:
             self._owed, self._saved, self._evaluated = False, None, self.step

@@ -212,7 +212,7 @@ BAD = {
     "model.head.sizes=[8, x]": "model.head.sizes.1: wanted int, got 'x'",
     "model.corr=3": "model.corr: model has no such parameter; did you mean core?",
     "model=3": "model: wanted a mapping, got 3",
-    "~source": "source: missing; wanted a source: letters, mix, numbers",
+    "~source": "source: missing; wanted a source: letters, mix, numbers, or an environment",
     "~source.length": "source.length: missing; wanted int",
     "metric=[accuracy, 3]": "metric.1: wanted a metric, by its name or as {use: name, ...}; got 3",
     "metric=3": "metric: wanted tuple[metric, ...], got 3",
