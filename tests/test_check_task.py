@@ -420,7 +420,8 @@ def test_company_may_not_matter_to_a_question():
         check_task(BASE, "asked", overrides=["source=Asked", "batch=NoRestarts"])
 
 
-GENERATED = [name for name in sorted(shipped("pipelines")) if "train" not in Pipeline.load(name).plan.origin.params]
+PLANS = {name: Pipeline.load(name).plan for name in sorted(shipped("pipelines"))}
+GENERATED = [name for name, plan in PLANS.items() if not plan.acting and "train" not in plan.origin.params]
 
 
 @pytest.mark.parametrize("law", TASK_LAWS)
@@ -505,3 +506,9 @@ def test_made_small():
     assert Sketch(BASE, [], discover_with_toys()).plan.batch.params["size"] == ROWS
     assert Sketch(BASE, ["batch.size=3"], discover_with_toys()).plan.batch.params["size"] == 3
     assert Sketch(BASE, ["batch.size=20"], discover_with_toys()).plan.batch.params["size"] == 20
+
+
+def test_an_environment_is_held_by_other_laws():
+    """It is said which, in one line."""
+    with pytest.raises(ValueError, match="got one with an environment: hold that by check_environment"):
+        check_task("t_maze", "batches")

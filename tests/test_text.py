@@ -117,7 +117,7 @@ def test_every_split_goes_by_one_vocabulary(home, tmp_path):
     experiment.prepare()
     tokenizers = [
         experiment.graph.source.tokenizer,
-        *(each.source.tokenizer for each in (experiment.evaluation, experiment.testing)),
+        *(each.origin.tokenizer for each in (experiment.evaluation, experiment.testing)),
     ]
     assert len({each.digest for each in tokenizers}) == 1
     assert "cow" not in tokenizers[0].tokens

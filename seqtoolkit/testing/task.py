@@ -52,9 +52,10 @@ def check_task(
 
     Raises:
         LawBroken: an AssertionError of one line: the law, where it broke, and by how much.
-        ValueError: there is no such law, or no such pipeline.
+        ValueError: there is no such law, or no such pipeline, or it has an environment, which `check_environment` holds.
     """
-    load(pipeline, overrides)
+    if "environment" in load(pipeline, overrides).tree:
+        raise ValueError("wanted a pipeline with a source, got one with an environment: hold that by check_environment")
     registry = discover()
     with torch.random.fork_rng(devices=[]):
         judge(_LAWS, lambda: Sketch(pipeline, overrides, registry), law)
