@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Examples of the docs come first: a run ends with what is short, and no process waits for another."""
+    items.sort(key=lambda item: "test_examples_run" not in item.name)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Shared by all test processes; what others keep in the user's is found there, and what has been compiled as well."""

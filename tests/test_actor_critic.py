@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqtoolkit.flow.encoder import Embed, Project
+from seqtoolkit.flow.encoder import Project
 from seqtoolkit.flow.environment import Environment, Step, check_actions
 from seqtoolkit.flow.feedforward import Feedforward
 from seqtoolkit.flow.graph import Graph
@@ -486,10 +486,3 @@ def test_what_was_learned_is_kept_where_an_evaluation_fails(toy, tmp_path):
     later.load_state_dict(load_state(Checkpoints(tmp_path).find("last")))
     later()
     assert [step for step, _ in later.relay.evaluations] == [3, 5]
-
-
-@pytest.mark.parametrize("encoder", [Embed, Project])
-def test_pictures_are_for_convolutions(encoder):
-    """An encoder that reads no pictures names the one that does."""
-    with pytest.raises(ValueError, match=r"gets pictures, u8\[T B 5 5 3\]: use the encoder conv"):
-        encoder(Spec.parse("u8[T B 5 5 3]"))

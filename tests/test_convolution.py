@@ -193,7 +193,7 @@ def test_what_is_no_picture(spec):
 @pytest.mark.parametrize("encoder", [Embed, Project])
 def test_pictures_want_convolutions(encoder):
     """Encoders of ids and of vectors refuse pictures, and say of what dtype they are."""
-    with pytest.raises(SpecError, match=r"gets u8\[T B 5 5 3\]: the dtype is u8"):
+    with pytest.raises(SpecError, match=r"gets pictures, u8\[T B 5 5 3\]: use the encoder conv"):
         encoder(VIEW)
 
 

@@ -41,7 +41,7 @@ GENERATED = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)",
 MARKS = ("", "test", "fails", "no test", "file", "parameter count")
 
 each_guide = pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
-LONG = ("compare", "sweeps")
+LONG = ("acting", "compare", "sweeps")
 """Guides whose examples train so much that `make docs` and `make slow` run them, and `make test` does not."""
 each_example = pytest.mark.parametrize(
     "guide",

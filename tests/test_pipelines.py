@@ -25,11 +25,20 @@ def test_a_few_updates_of_every_pipeline(name, tmp_path):
 @pytest.mark.parametrize("name", ACTING)
 def test_a_few_updates_of_every_pipeline_that_acts(name, tmp_path):
     """It acts, learns, plays whole episodes of both splits beside the players by rule, and leaves a checkpoint."""
-    few = ["run.steps=2", "environment.num_envs=2", "evaluate.examples=2", "evaluate.test_examples=2", "track=none"]
+    published = name.startswith("paper/")  # whose worlds, and so whose baselines, are those of the others
+    few = [
+        "run.steps=2",
+        f"evaluate.baselines={not published}",
+        "environment.num_envs=2",
+        "evaluate.examples=2",
+        "evaluate.test_examples=2",
+        "track=none",
+    ]
     result = Pipeline.load(name, [*few, "learner.unroll=5", "evaluate.samples=1"]).run(tmp_path)
     assert result.status == "FINISHED"
     assert result.metrics["test/episode_length"] >= 1
-    assert {"valid/random_return", "test/random_return", "valid/episode_return"} <= result.metrics.keys()
+    assert "valid/episode_return" in result.metrics
+    assert published or {"valid/random_return", "test/random_return"} <= result.metrics.keys()
     assert (result.checkpoint / "model.safetensors").is_file()
 
 

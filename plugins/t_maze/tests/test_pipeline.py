@@ -30,6 +30,7 @@ def test_a_run_that_goes_on_is_the_same(tmp_path):
     ]
     small += [
         "run.log_every=2",
+        "evaluate.baselines=false",
         "model.core.hidden_size=4",
         "model.encoder.size=4",
         "learner.unroll=5",
